@@ -1,0 +1,236 @@
+//! Every series that Stowage exports. Names and labels are API.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// What an RPC was and how it ended (`ok`, or the gRPC code in lower case).
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabel {
+    result: String,
+}
+
+/// Whether a publish had to fetch anything: `hit` or `miss`.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct CacheLabel {
+    cache: &'static str,
+}
+
+/// Numbers of the store at one moment; all sizes in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreNumbers {
+    /// Committed blobs.
+    pub blobs: u64,
+    /// Bytes of committed blobs.
+    pub bytes: u64,
+    /// Downloads with bytes on disk that are not complete.
+    pub ingests: u64,
+    /// Views that are ready to be mounted.
+    pub views: u64,
+    /// Volumes with a record.
+    pub volumes: u64,
+    /// Free bytes of the filesystem.
+    pub free: u64,
+    /// Flights that run now.
+    pub flights: u64,
+    /// Bytes received from registries since the start.
+    pub fetched: u64,
+}
+
+type Probe = Box<dyn Fn() -> StoreNumbers + Send + Sync>;
+
+/// All series, cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    publishes: Family<ResultLabel, Counter>,
+    unpublishes: Family<ResultLabel, Counter>,
+    publish_seconds: Family<CacheLabel, Histogram>,
+    unpublish_seconds: Histogram,
+    bytes_fetched: Counter,
+    bytes_cached: Counter,
+    collections: Counter,
+    collected_bytes: Counter,
+    store_blobs: Gauge,
+    store_bytes: Gauge,
+    store_free: Gauge,
+    ingests: Gauge,
+    views: Gauge,
+    volumes: Gauge,
+    flights: Gauge,
+    probe: Mutex<Option<Probe>>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn seconds() -> Histogram {
+    // 1 ms to about 70 minutes: a cached publish and a cold 500 GB model in one histogram.
+    Histogram::new(exponential_buckets(0.001, 4.0, 12))
+}
+
+impl Metrics {
+    /// Fresh series, all at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("stowage");
+        let publishes = Family::default();
+        registry.register("publishes", "NodePublishVolume calls by result", publishes.clone());
+        let unpublishes = Family::default();
+        registry.register("unpublishes", "NodeUnpublishVolume calls by result", unpublishes.clone());
+        let publish_seconds = Family::<CacheLabel, Histogram>::new_with_constructor(seconds);
+        registry.register_with_unit(
+            "publish_duration",
+            "Time from the first publish call of a volume to its mount",
+            Unit::Seconds,
+            publish_seconds.clone(),
+        );
+        let unpublish_seconds = seconds();
+        registry.register_with_unit(
+            "unpublish_duration",
+            "Time of NodeUnpublishVolume calls",
+            Unit::Seconds,
+            unpublish_seconds.clone(),
+        );
+        let mut counter = |name, help| {
+            let metric = Counter::default();
+            registry.register(name, help, metric.clone());
+            metric
+        };
+        let bytes_fetched = counter("fetched_bytes", "Bytes of blobs received from registries");
+        let bytes_cached = counter("cached_bytes", "Bytes of blobs that publishes found in the store");
+        let collections = counter("collections", "Garbage collections that removed something");
+        let collected_bytes = counter("collected_bytes", "Bytes freed by garbage collection");
+        let mut gauge = |name, help| {
+            let metric = Gauge::default();
+            registry.register(name, help, metric.clone());
+            metric
+        };
+        let store_blobs = gauge("store_blobs", "Committed blobs in the store");
+        let store_bytes = gauge("store_bytes", "Bytes of committed blobs in the store");
+        let store_free = gauge("store_free_bytes", "Free bytes on the filesystem of the store");
+        let ingests = gauge("store_ingests", "Incomplete downloads with bytes on disk");
+        let views = gauge("store_views", "Views ready to be mounted");
+        let volumes = gauge("volumes", "Volumes with a record");
+        let flights = gauge("flights", "Downloads running now");
+        Self(Arc::new(Inner {
+            registry,
+            publishes,
+            unpublishes,
+            publish_seconds,
+            unpublish_seconds,
+            bytes_fetched,
+            bytes_cached,
+            collections,
+            collected_bytes,
+            store_blobs,
+            store_bytes,
+            store_free,
+            ingests,
+            views,
+            volumes,
+            flights,
+            probe: Mutex::new(None),
+        }))
+    }
+
+    /// Asks `probe` for the numbers of the store at each scrape.
+    pub fn watch_store(&self, probe: impl Fn() -> StoreNumbers + Send + Sync + 'static) {
+        *self.0.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(probe));
+    }
+
+    /// One `NodePublishVolume` call ended with `result` (`ok` or a gRPC code).
+    pub fn publish(&self, result: &str) {
+        self.0.publishes.get_or_create(&ResultLabel { result: result.to_owned() }).inc();
+    }
+
+    /// A volume was mounted `elapsed` after its first publish call, with `cached` bytes from the store.
+    pub fn mounted(&self, elapsed: Duration, fetched: u64, cached: u64) {
+        let cache = if fetched == 0 { "hit" } else { "miss" };
+        self.0.publish_seconds.get_or_create(&CacheLabel { cache }).observe(elapsed.as_secs_f64());
+        self.0.bytes_cached.inc_by(cached);
+    }
+
+    /// One `NodeUnpublishVolume` call ended with `result`.
+    pub fn unpublish(&self, result: &str, elapsed: Duration) {
+        self.0.unpublishes.get_or_create(&ResultLabel { result: result.to_owned() }).inc();
+        self.0.unpublish_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// One garbage collection freed `bytes`.
+    pub fn collected(&self, bytes: u64) {
+        self.0.collections.inc();
+        self.0.collected_bytes.inc_by(bytes);
+    }
+
+    /// The Prometheus text format of all series. Reads the store, so it may block for a moment.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let inner = &self.0;
+        if let Some(probe) = inner.probe.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            let now = probe();
+            for (metric, value) in [
+                (&inner.store_blobs, now.blobs),
+                (&inner.store_bytes, now.bytes),
+                (&inner.store_free, now.free),
+                (&inner.ingests, now.ingests),
+                (&inner.views, now.views),
+                (&inner.volumes, now.volumes),
+                (&inner.flights, now.flights),
+            ] {
+                metric.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+            let seen = inner.bytes_fetched.get();
+            inner.bytes_fetched.inc_by(now.fetched.saturating_sub(seen));
+        }
+        let mut out = String::new();
+        text::encode(&mut out, &inner.registry)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_carry_their_labels_and_the_probe_is_asked_at_each_scrape() {
+        let metrics = Metrics::new();
+        metrics.publish("ok");
+        metrics.publish("deadline_exceeded");
+        metrics.mounted(Duration::from_millis(3), 0, 4096);
+        metrics.unpublish("ok", Duration::from_millis(1));
+        metrics.collected(10);
+        metrics.watch_store(|| StoreNumbers { blobs: 7, fetched: 99, ..StoreNumbers::default() });
+        let first = metrics.render().unwrap();
+        let second = metrics.render().unwrap();
+        for line in [
+            "stowage_publishes_total{result=\"ok\"} 1",
+            "stowage_publishes_total{result=\"deadline_exceeded\"} 1",
+            "stowage_publish_duration_seconds_count{cache=\"hit\"} 1",
+            "stowage_cached_bytes_total 4096",
+            "stowage_fetched_bytes_total 99",
+            "stowage_store_blobs 7",
+            "stowage_collections_total 1",
+        ] {
+            assert!(first.contains(line), "{line} not in\n{first}");
+            assert!(second.contains(line), "{line} counted twice in\n{second}");
+        }
+    }
+}
