@@ -1,1 +1,41 @@
-//! Placeholder of the skeleton.
+//! The pure half of Stowage: what an OCI artifact is and which files a volume made of it holds.
+//!
+//! Foreign text becomes a type here, once: [`Reference`], [`Digest`], [`Document`], [`RelativePath`],
+//! [`VolumeAttributes`]. [`plan`] then turns a manifest into a [`Layout`]. Nothing in this crate
+//! reads a file, opens a socket or waits.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod descriptor;
+pub mod digest;
+mod document;
+mod excerpt;
+mod family;
+mod file_choice;
+mod layout;
+mod media_type;
+mod naming;
+mod oci_layout;
+mod patterns;
+mod plan;
+mod platform;
+mod reference;
+mod relative_path;
+mod select;
+
+pub use attributes::{AttributeError, LayoutMode, PullPolicy, TarMode, VariantChoice, VolumeAttributes};
+pub use descriptor::Descriptor;
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use document::{
+    Document, Index, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, Manifest, ManifestError, media_types,
+};
+pub use family::Family;
+pub use file_choice::{FileChoice, FileSelect};
+pub use layout::{
+    EXECUTABLE_MODE, Entry, FILE_MODE, Layout, LayoutBuilder, LayoutError, MAX_COPIES_OF_A_DIGEST, Source,
+};
+pub use plan::{Excluded, Plan, PlanOptions, needs_config, plan};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
+pub use relative_path::{PathError, RelativePath};
+pub use select::SelectError;
