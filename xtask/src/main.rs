@@ -1,2 +1,80 @@
-//! Placeholder of the skeleton.
-fn main() {}
+//! The chores of this repository: `cargo xtask test`, `cargo xtask ci`, `cargo xtask tools`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
+
+mod cargo_test;
+mod checks;
+mod command;
+mod counts;
+mod machine_paths;
+mod privilege;
+mod report;
+mod skips;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::checks::Check;
+use crate::report::Report;
+use crate::tools::{Tool, Toolbox};
+use crate::workspace::Workspace;
+
+/// The chores of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run the tests; with --ci also every check, and nothing may be missing.
+    Test(cargo_test::Options),
+    /// Run the checks that are not tests: all of them, or those named.
+    Ci {
+        /// The checks to run.
+        #[arg(value_enum)]
+        checks: Vec<Check>,
+    },
+    /// Install the programs that tests and checks need, and say where they are.
+    Tools,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does the chore; false says that it was done and something in it failed.
+fn run(chore: Chore) -> Result<bool> {
+    let workspace = Workspace::find()?;
+    match chore {
+        Chore::Test(options) => cargo_test::run(&workspace, &options),
+        Chore::Ci { checks } => {
+            let mut report = Report::default();
+            let wanted = if checks.is_empty() { Check::ALL.to_vec() } else { checks };
+            let needed: Vec<Tool> = wanted.iter().filter_map(|check| check.tool()).collect();
+            let toolbox = Toolbox::provide(&workspace, &needed);
+            for check in wanted {
+                report.phase(check.name(), || check.run(&workspace, &toolbox));
+            }
+            report.print();
+            Ok(report.failed().is_empty())
+        }
+        Chore::Tools => {
+            let toolbox = Toolbox::provide(&workspace, &Tool::ALL);
+            toolbox.print();
+            Ok(toolbox.missing().is_empty())
+        }
+    }
+}
