@@ -4,6 +4,7 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,14 @@ pub const MAX_COPIES_OF_A_DIGEST: usize = 1000;
 pub enum Source {
     /// The blob as the registry serves it.
     Raw(Digest),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw(digest) => digest.fmt(f),
+        }
+    }
 }
 
 /// One file of a volume.

@@ -1,1 +1,105 @@
-//! Placeholder of the skeleton.
+//! The node plugin: the CSI Identity and Node services, and the registration with kubelet.
+//!
+//! A thin adapter: foreign text becomes types in [`publish_arguments`](arguments), the work is done by
+//! `stowage-volumes`, and its errors become status codes in [`status`]. Nothing is pulled or mounted here.
+
+mod arguments;
+mod context;
+mod credentials;
+mod deadline;
+mod identity;
+mod node_service;
+mod registration;
+mod server;
+mod socket;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use stowage_telemetry::{Health, Metrics};
+use stowage_volumes::Volumes;
+
+pub use credentials::NodeCredentials;
+pub use identity::IdentityService;
+pub use node_service::NodeService;
+pub use registration::{Registration, RegistrationOptions};
+pub use server::{ServeError, serve};
+pub use socket::{OwnedSocket, SocketError};
+
+/// The driver's name in Kubernetes objects, unless the administrator chooses another one.
+pub const DRIVER_NAME: &str = "csi.stowage.dev";
+
+/// Settings of the two services.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The CSI driver name: at most 63 characters of DNS label letters, ending in a letter or digit.
+    pub driver_name: String,
+    /// The node's name in the cluster.
+    pub node_id: String,
+    /// How long a publish call waits for a download at most.
+    pub publish_wait: Duration,
+    /// The node's own docker config, read anew for each publish.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// What both services share. The volumes come when the store is open; until then Probe says so.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    options: Arc<NodeOptions>,
+    volumes: Arc<OnceLock<Volumes>>,
+    metrics: Metrics,
+    health: Health,
+}
+
+impl Plugin {
+    /// A plugin whose store is not open yet.
+    pub fn new(options: NodeOptions, metrics: Metrics, health: Health) -> Self {
+        health.waiting("store", "the store is not open yet");
+        Self { options: Arc::new(options), volumes: Arc::default(), metrics, health }
+    }
+
+    /// The store is open and repaired: from now on volumes are published. The first call counts.
+    pub fn open(&self, volumes: Volumes) {
+        if self.volumes.set(volumes).is_ok() {
+            self.health.ready("store");
+        }
+    }
+
+    /// The volumes, once the store is open.
+    pub(crate) fn volumes(&self) -> Option<&Volumes> {
+        self.volumes.get()
+    }
+}
+
+/// Checks a CSI driver name (CSI spec, `GetPluginInfoResponse.name`).
+///
+/// # Errors
+/// One sentence that says which rule the name breaks.
+pub fn check_driver_name(name: &str) -> Result<(), String> {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    let ends = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric());
+    if name.len() <= 63 && letters && ends {
+        return Ok(());
+    }
+    Err(format!(
+        "driver name `{name}` is invalid: use at most 63 letters, digits, dots and dashes, with a letter or digit at both ends"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn driver_names_follow_the_csi_spec() {
+        for good in [DRIVER_NAME, "a", "A-1.b"] {
+            assert_eq!(check_driver_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "-a", "a.", "a/b", "a_b", &"a".repeat(64)] {
+            assert!(check_driver_name(bad).unwrap_err().contains(bad), "{bad}");
+        }
+    }
+}

@@ -1,1 +1,55 @@
-//! Placeholder of the skeleton.
+//! Reading from registries: manifests, tokens, and single authorised streams of a blob.
+//!
+//! [`Registry`] is made once per process and holds what all readers share: connections, the address policy,
+//! tokens, and the pauses that registries asked for. [`Repository`] is one repository seen with one
+//! credential, and is the [`stowage_store::BlobSource`] that the download engine drives.
+//!
+//! A registry, its token server and everything that it redirects to are strangers. Nothing that they answer
+//! chooses where a credential goes: see `address`, `redirect` and `token`.
+#![forbid(unsafe_code)]
+
+mod address;
+mod auth;
+mod backoff;
+mod blob;
+mod body;
+mod challenge;
+mod client;
+mod credential;
+mod docker_config;
+mod error;
+mod exchange;
+mod host;
+mod keyring;
+mod manifest;
+mod network_error;
+mod options;
+mod pause;
+mod range;
+mod redirect;
+mod repository;
+mod response;
+mod secret;
+mod shown;
+mod token;
+
+pub use address::{AddressClass, classify};
+pub use challenge::Challenge;
+pub use client::Registry;
+pub use credential::Credential;
+pub use docker_config::{DockerConfig, DockerConfigError};
+pub use error::{RegistryError, SetupError};
+pub use host::{HostPattern, HostPatternError};
+pub use manifest::{MANIFEST_TYPES, RawManifest};
+pub use options::{Backoff, PlainHttp, ProxySettings, RegistryOptions};
+pub use range::{ContentRange, ContentRangeError};
+pub use repository::Repository;
+pub use secret::Secret;
+
+/// The parsers of foreign bytes, for the fuzz targets.
+pub mod parse {
+    pub use crate::challenge::parse_challenges;
+    pub use crate::pause::parse_retry_after;
+    pub use crate::range::parse_content_range;
+    pub use crate::token::parse_token_answer;
+}

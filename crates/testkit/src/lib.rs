@@ -1,1 +1,15 @@
-//! Placeholder of the skeleton.
+//! What the tests, and the demo, need around Stowage: an in-process registry that can misbehave on
+//! demand, builders of artifacts, a kubelet, real registries and clients, private mount namespaces.
+//!
+//! Never published, never on the path of a volume.
+
+pub mod artifacts;
+pub mod docker_registry;
+pub mod kubelet;
+pub mod namespace;
+pub mod registry;
+pub mod tools;
+
+pub use artifacts::{Artifact, ArtifactBuilder, BlobData, Generated, Layer};
+pub use kubelet::FakeKubelet;
+pub use registry::{Fault, Registry, Target};

@@ -1,1 +1,202 @@
-//! Placeholder of the skeleton.
+//! Publish and unpublish as one state machine: admission, grants, downloads that outlive their call, mounts, and
+//! the repair after a crash. Wires the registry client, the engine, the store and the kernel together; knows
+//! nothing of gRPC or Kubernetes.
+//!
+//! ```text
+//! publish -> job (a task of its own) -> resolve -> pin -> bring blobs, prove access -> view -> mount -> record
+//! ```
+//!
+//! Locks, in this order: target, view, (flight, refs inside engine and store). None is held across the network.
+
+mod error;
+mod fetch;
+mod grants;
+mod inspect;
+mod job;
+mod keyed;
+mod mount;
+mod origin;
+mod policy;
+mod progress;
+mod publish;
+mod pull;
+mod recover;
+mod request;
+mod reservations;
+mod resolve;
+mod stats;
+mod unpublish;
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stowage_artifact::{Digest, MAX_MANIFEST_BYTES, Platform};
+use stowage_engine::Engine;
+use stowage_registry::Registry;
+use stowage_store::Store;
+use stowage_sys::{Mounter, TargetRoot};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::{Meaning, PublishError};
+pub use inspect::inspect;
+pub use policy::Policy;
+pub use progress::{Progress, Reading, human_bytes};
+pub use publish::wait_within;
+pub use pull::{PullRequest, Pulled};
+pub use recover::Recovered;
+pub use request::{Access, PublishRequest, Published};
+pub use resolve::Resolved;
+pub use stats::{Abnormal, AbnormalKind, StatsError, VolumeStats};
+pub use unpublish::UnpublishError;
+
+/// Blocking steps (disk, mounts) that run at the same time.
+const BLOCKING_STEPS: usize = 16;
+
+/// Settings of [`Volumes`].
+#[derive(Clone, Debug)]
+pub struct VolumesOptions {
+    /// Which entry of an index this node prefers.
+    pub platform: Platform,
+    /// How long a volume nobody asks for keeps its download and its record.
+    pub interest: Duration,
+    /// Volumes that may be on their way at the same time.
+    pub max_pending_volumes: usize,
+    /// The administrator's rules.
+    pub policy: Policy,
+    /// How mounts are built.
+    pub mounter: Mounter,
+}
+
+impl Default for VolumesOptions {
+    fn default() -> Self {
+        Self {
+            platform: Platform::current(),
+            interest: Duration::from_secs(300),
+            max_pending_volumes: 1000,
+            policy: Policy::default(),
+            mounter: Mounter::default(),
+        }
+    }
+}
+
+/// All volumes of this node; cheap to clone.
+#[derive(Clone)]
+pub struct Volumes {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Volumes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volumes").field("store", &self.inner.store.root()).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    store: Store,
+    engine: Engine,
+    registry: Registry,
+    target_root: TargetRoot,
+    mounter: Mounter,
+    /// The second lower layer of read-only overlays.
+    empty_dir: PathBuf,
+    options: VolumesOptions,
+    jobs: job::Jobs,
+    targets: keyed::KeyedLocks<PathBuf>,
+    views: keyed::KeyedLocks<String>,
+    idle: recover::Idle,
+    reservations: reservations::Reservations,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    steps: Semaphore,
+}
+
+impl Volumes {
+    /// Volumes out of `store`, published beneath `target_root`.
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        registry: Registry,
+        target_root: TargetRoot,
+        options: VolumesOptions,
+    ) -> Self {
+        let empty_dir = store.root().join("empty");
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                engine,
+                registry,
+                target_root,
+                mounter: options.mounter.clone(),
+                empty_dir,
+                options,
+                jobs: job::Jobs::default(),
+                targets: keyed::KeyedLocks::default(),
+                views: keyed::KeyedLocks::default(),
+                idle: recover::Idle::default(),
+                reservations: reservations::Reservations::default(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                steps: Semaphore::new(BLOCKING_STEPS),
+            }),
+        }
+    }
+
+    /// The store behind the volumes.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The engine behind the volumes.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Answers every waiting call at once, stops the downloads so that they can be resumed, leaves every mount.
+    pub async fn shutdown(&self) {
+        self.inner.jobs.close();
+        self.inner.stop.cancel();
+        for (_, job) in self.inner.jobs.all() {
+            job.end(job::EndReason::ShuttingDown);
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.engine.shutdown();
+        self.inner.engine.closed().await;
+    }
+}
+
+impl Inner {
+    /// Runs one blocking step off the async workers, and to its end even when the caller is dropped.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        step: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+    ) -> Result<T, PublishError> {
+        let Ok(_permit) = self.steps.acquire().await else { return Err(PublishError::ShuttingDown) };
+        tokio::task::spawn_blocking(step).await.map_err(|error| {
+            tracing::error!(%error, doing, "a blocking step died");
+            PublishError::Died { doing }
+        })?
+    }
+
+    /// A manifest or config out of the store.
+    fn read_small(&self, digest: &Digest) -> Result<Option<Vec<u8>>, PublishError> {
+        let doing = "read a manifest";
+        match self.store.blob_size(digest) {
+            None => return Ok(None),
+            // Whatever stands there, it is no document.
+            Some(size) if size > MAX_MANIFEST_BYTES => return Ok(None),
+            Some(_) => {}
+        }
+        let mut bytes = Vec::new();
+        self.store
+            .open_blob(digest)
+            .and_then(|mut file| Ok(file.read_to_end(&mut bytes)?))
+            .map_err(error::store_error(doing))?;
+        Ok(Some(bytes))
+    }
+}

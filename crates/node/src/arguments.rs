@@ -1,0 +1,263 @@
+//! From a `NodePublishVolumeRequest` to a parsed request, or to the reason why it can never work.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use stowage_artifact::{AttributeError, VolumeAttributes};
+use stowage_csi_proto::csi::v1::volume_capability::{AccessType, access_mode::Mode};
+use stowage_csi_proto::csi::v1::{NodePublishVolumeRequest, VolumeCapability};
+use stowage_volumes::{Access, Progress, PublishRequest};
+use tonic::{Code, Status};
+
+use crate::NodeOptions;
+use crate::context::{self, Pod};
+use crate::credentials::{self, CredentialError, NodeCredentials};
+
+/// Mount flags that change nothing on a read-only volume.
+const MOUNT_FLAGS: [&str; 2] = ["ro", "noatime"];
+
+/// Why a request is refused before anything is looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    #[error("the request has no {0}; kubelet always sends one")]
+    Missing(&'static str),
+    #[error("the request has no access {0}; kubelet always sends one")]
+    MissingAccess(&'static str),
+    #[error("block access is not supported: an artifact is files; use volumeMode Filesystem")]
+    Block,
+    #[error("access mode {0} lets several nodes write; volumes are read-only, use ReadOnlyMany")]
+    Writers(&'static str),
+    #[error("mount flag `{0}` is not supported on a read-only volume; leave it out")]
+    MountFlag(String),
+    #[error("file system type `{0}` cannot be chosen; leave fsType out")]
+    FsType(String),
+    #[error("target path {0} is not an absolute path without `..`")]
+    TargetPath(PathBuf),
+    #[error("target path {0} is not in the directory of the pod {1} that the volume is for")]
+    ForeignPod(PathBuf, String),
+    #[error(transparent)]
+    Attributes(#[from] AttributeError),
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    #[error("{0}")]
+    NodeCredential(String),
+}
+
+impl From<ArgumentError> for Status {
+    fn from(error: ArgumentError) -> Self {
+        let code = match error {
+            ArgumentError::Missing(_)
+            | ArgumentError::MissingAccess(_)
+            | ArgumentError::Block
+            | ArgumentError::MountFlag(_)
+            | ArgumentError::FsType(_)
+            | ArgumentError::TargetPath(_)
+            | ArgumentError::ForeignPod(..)
+            | ArgumentError::Attributes(_)
+            | ArgumentError::Credential(_) => Code::InvalidArgument,
+            ArgumentError::Writers(_) => Code::FailedPrecondition,
+            // The node's own file: an administrator mends it while kubelet goes on trying.
+            ArgumentError::NodeCredential(_) => Code::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// What a publish call asks for. Reads the node's docker configuration, so it blocks for a moment.
+pub(crate) fn publish(
+    request: NodePublishVolumeRequest,
+    options: &NodeOptions,
+    wait: Duration,
+) -> Result<PublishRequest, ArgumentError> {
+    let volume_id = volume_id(request.volume_id)?;
+    let target = target_path(request.target_path)?;
+    let capability = capability(request.volume_capability.as_ref())?;
+    let (pod, attributes) = context::split(request.volume_context);
+    own_pod(&pod, &target)?;
+    let attributes = VolumeAttributes::parse(&attributes)?;
+    let mut credential = credentials::from_secret(request.secrets, &attributes.reference)?;
+    if let (None, Some(path)) = (&credential, &options.docker_config) {
+        credential =
+            NodeCredentials::lookup(path, &attributes.reference).map_err(ArgumentError::NodeCredential)?;
+    }
+    Ok(PublishRequest {
+        volume_id,
+        target,
+        readonly: request.readonly,
+        capability,
+        attributes,
+        namespace: pod.namespace,
+        access: Access::of(credential),
+        wait,
+        progress: Progress::default(),
+    })
+}
+
+pub(crate) fn volume_id(id: String) -> Result<String, ArgumentError> {
+    if id.is_empty() { Err(ArgumentError::Missing("volume_id")) } else { Ok(id) }
+}
+
+/// Where a volume is asked about; any path that is not its target is simply not found.
+pub(crate) fn volume_path(path: String) -> Result<PathBuf, ArgumentError> {
+    if path.is_empty() { Err(ArgumentError::Missing("volume_path")) } else { Ok(PathBuf::from(path)) }
+}
+
+pub(crate) fn target_path(path: String) -> Result<PathBuf, ArgumentError> {
+    if path.is_empty() {
+        return Err(ArgumentError::Missing("target_path"));
+    }
+    let path = PathBuf::from(path);
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if plain { Ok(path) } else { Err(ArgumentError::TargetPath(path)) }
+}
+
+/// Checks the capability; its words go into the record, so that another one at the same target is a conflict.
+fn capability(capability: Option<&VolumeCapability>) -> Result<String, ArgumentError> {
+    let capability = capability.ok_or(ArgumentError::Missing("volume_capability"))?;
+    let mount = match capability.access_type.as_ref().ok_or(ArgumentError::MissingAccess("type"))? {
+        AccessType::Block(_) => return Err(ArgumentError::Block),
+        AccessType::Mount(mount) => mount,
+    };
+    let mode = capability.access_mode.as_ref().ok_or(ArgumentError::MissingAccess("mode"))?.mode();
+    match mode {
+        Mode::Unknown => return Err(ArgumentError::MissingAccess("mode")),
+        Mode::MultiNodeSingleWriter | Mode::MultiNodeMultiWriter => {
+            return Err(ArgumentError::Writers(mode.as_str_name()));
+        }
+        Mode::SingleNodeWriter
+        | Mode::SingleNodeReaderOnly
+        | Mode::MultiNodeReaderOnly
+        | Mode::SingleNodeSingleWriter
+        | Mode::SingleNodeMultiWriter => {}
+    }
+    if let Some(flag) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
+        return Err(ArgumentError::MountFlag(flag.clone()));
+    }
+    if !mount.fs_type.is_empty() {
+        return Err(ArgumentError::FsType(mount.fs_type.clone()));
+    }
+    Ok(format!("mount/{}", mode.as_str_name()))
+}
+
+/// An inline volume belongs to one pod, whose uid is in the target path that kubelet makes.
+fn own_pod(pod: &Pod, target: &Path) -> Result<(), ArgumentError> {
+    let inside = target.components().any(|part| part.as_os_str() == pod.uid.as_str());
+    if pod.ephemeral && !inside {
+        return Err(ArgumentError::ForeignPod(target.to_owned(), pod.uid.clone()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use stowage_csi_proto::csi::v1::volume_capability::{AccessMode, BlockVolume, MountVolume};
+
+    use super::*;
+
+    fn options() -> NodeOptions {
+        NodeOptions {
+            driver_name: crate::DRIVER_NAME.to_owned(),
+            node_id: "node-1".to_owned(),
+            publish_wait: Duration::from_secs(110),
+            docker_config: None,
+        }
+    }
+
+    fn request() -> NodePublishVolumeRequest {
+        NodePublishVolumeRequest {
+            volume_id: "csi-1".to_owned(),
+            target_path: "/k/pods/u-1/volumes/kubernetes.io~csi/v/mount".to_owned(),
+            volume_capability: Some(VolumeCapability {
+                access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
+                access_type: Some(AccessType::Mount(MountVolume::default())),
+            }),
+            volume_context: [
+                ("reference", "r.example/a:v1"),
+                ("csi.storage.k8s.io/pod.uid", "u-1"),
+                ("csi.storage.k8s.io/pod.namespace", "team"),
+                ("csi.storage.k8s.io/ephemeral", "true"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+            ..Default::default()
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut NodePublishVolumeRequest)) -> (Code, String) {
+        let mut request = request();
+        change(&mut request);
+        let status = Status::from(publish(request, &options(), Duration::ZERO).unwrap_err());
+        (status.code(), status.message().to_owned())
+    }
+
+    fn mount(request: &mut NodePublishVolumeRequest) -> &mut MountVolume {
+        match request.volume_capability.as_mut().unwrap().access_type.as_mut().unwrap() {
+            AccessType::Mount(mount) => mount,
+            AccessType::Block(_) => panic!("not a mount"),
+        }
+    }
+
+    #[test]
+    fn what_kubelet_sends_for_an_inline_volume_is_accepted() {
+        let parsed = publish(request(), &options(), Duration::from_secs(1)).unwrap();
+        assert_eq!(parsed.namespace, "team");
+        assert_eq!(parsed.capability, "mount/SINGLE_NODE_WRITER");
+        assert!(!parsed.readonly);
+    }
+
+    #[test]
+    fn every_bad_request_has_its_code_and_names_the_field() {
+        type Change = Box<dyn FnOnce(&mut NodePublishVolumeRequest)>;
+        let cases: Vec<(Change, Code, &str)> = vec![
+            (Box::new(|r| r.volume_id.clear()), Code::InvalidArgument, "volume_id"),
+            (Box::new(|r| r.target_path.clear()), Code::InvalidArgument, "target_path"),
+            (Box::new(|r| r.target_path = "a/b".into()), Code::InvalidArgument, "a/b"),
+            (Box::new(|r| r.target_path = "/k/u-1/../x".into()), Code::InvalidArgument, ".."),
+            (Box::new(|r| r.target_path = "/k/pods/u-2/v".into()), Code::InvalidArgument, "u-1"),
+            (Box::new(|r| r.volume_capability = None), Code::InvalidArgument, "volume_capability"),
+            (
+                Box::new(|r| {
+                    r.volume_capability.as_mut().unwrap().access_type =
+                        Some(AccessType::Block(BlockVolume::default()));
+                }),
+                Code::InvalidArgument,
+                "block",
+            ),
+            (
+                Box::new(|r| r.volume_capability.as_mut().unwrap().access_mode = None),
+                Code::InvalidArgument,
+                "access mode",
+            ),
+            (
+                Box::new(|r| {
+                    r.volume_capability.as_mut().unwrap().access_mode =
+                        Some(AccessMode { mode: Mode::MultiNodeMultiWriter.into() });
+                }),
+                Code::FailedPrecondition,
+                "MULTI_NODE_MULTI_WRITER",
+            ),
+            (Box::new(|r| mount(r).mount_flags.push("exec".into())), Code::InvalidArgument, "`exec`"),
+            (Box::new(|r| mount(r).fs_type = "ext4".into()), Code::InvalidArgument, "ext4"),
+            (
+                Box::new(|r| drop(r.volume_context.insert("refrence".into(), "x".into()))),
+                Code::InvalidArgument,
+                "refrence",
+            ),
+            (
+                Box::new(|r| drop(r.volume_context.insert("reference".into(), "r.example/A".into()))),
+                Code::InvalidArgument,
+                "r.example/A",
+            ),
+            (
+                Box::new(|r| drop(r.secrets.insert("username".into(), "u".into()))),
+                Code::InvalidArgument,
+                "password",
+            ),
+        ];
+        for (change, code, part) in cases {
+            let (found, message) = refused(change);
+            assert_eq!(found, code, "{message}");
+            assert!(message.contains(part), "{part} not in: {message}");
+        }
+    }
+}

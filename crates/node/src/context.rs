@@ -1,0 +1,74 @@
+//! The volume context of a publish call: our attributes and kubelet's own keys.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// What kubelet says of the pod that the volume is for (`podInfoOnMount`).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) service_account: String,
+    pub(crate) ephemeral: bool,
+}
+
+const PREFIX: &str = "csi.storage.k8s.io/";
+const PROVISIONER_IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
+const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+
+/// Splits a volume context into the pod and the keys that are for us.
+///
+/// Only the keys that kubelet overwrites itself are believed; a key with its prefix that it does not set is an
+/// unknown attribute, so that a pod's author cannot forge one for a later version.
+pub(crate) fn split(context: HashMap<String, String>) -> (Pod, BTreeMap<String, String>) {
+    let mut pod = Pod::default();
+    let mut attributes = BTreeMap::new();
+    for (key, value) in context {
+        match key.strip_prefix(PREFIX) {
+            Some("pod.name") => pod.name = value,
+            Some("pod.namespace") => pod.namespace = value,
+            Some("pod.uid") => pod.uid = value,
+            Some("serviceAccount.name") => pod.service_account = value,
+            Some("ephemeral") => pod.ephemeral = value == "true",
+            _ if key == PROVISIONER_IDENTITY || key == TOKENS => {}
+            _ => {
+                attributes.insert(key, value);
+            }
+        }
+    }
+    (pod, attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubelets_keys_become_the_pod_and_the_rest_stays() {
+        let context = [
+            ("csi.storage.k8s.io/pod.name", "web-0"),
+            ("csi.storage.k8s.io/pod.namespace", "team"),
+            ("csi.storage.k8s.io/pod.uid", "u-1"),
+            ("csi.storage.k8s.io/serviceAccount.name", "default"),
+            ("csi.storage.k8s.io/ephemeral", "true"),
+            ("csi.storage.k8s.io/serviceAccount.tokens", "{}"),
+            ("storage.kubernetes.io/csiProvisionerIdentity", "123"),
+            ("csi.storage.k8s.io/forged", "x"),
+            ("reference", "r.example/a:v1"),
+        ];
+        let (pod, attributes) =
+            split(context.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+        assert_eq!(
+            pod,
+            Pod {
+                name: "web-0".to_owned(),
+                namespace: "team".to_owned(),
+                uid: "u-1".to_owned(),
+                service_account: "default".to_owned(),
+                ephemeral: true,
+            }
+        );
+        let keys: Vec<&str> = attributes.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["csi.storage.k8s.io/forged", "reference"]);
+    }
+}

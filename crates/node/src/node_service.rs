@@ -1,0 +1,180 @@
+//! The CSI Node service.
+
+use std::time::Instant;
+
+use stowage_csi_proto::csi::v1::node_server::Node;
+use stowage_csi_proto::csi::v1::node_service_capability::{Rpc, Type, rpc};
+use stowage_csi_proto::csi::v1::volume_health::VolumeHealthEntry;
+use stowage_csi_proto::csi::v1::volume_usage::Unit;
+use stowage_csi_proto::csi::v1::{
+    NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodeGetStorageHealthRequest,
+    NodeGetStorageHealthResponse, NodeGetVolumeHealthRequest, NodeGetVolumeHealthResponse,
+    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
+    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest, NodeStageVolumeResponse,
+    NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
+    NodeUnstageVolumeResponse, VolumeHealth, VolumeHealthErrorType, VolumeUsage,
+};
+use stowage_volumes::{Abnormal, AbnormalKind, VolumeStats, Volumes, wait_within};
+use tonic::{Request, Response, Status};
+
+use crate::{Plugin, arguments, deadline, status};
+
+/// Publishes and unpublishes volumes.
+#[derive(Clone, Debug)]
+pub struct NodeService(Plugin);
+
+impl NodeService {
+    /// The service of `plugin`.
+    pub fn new(plugin: Plugin) -> Self {
+        Self(plugin)
+    }
+
+    fn volumes(&self) -> Result<&Volumes, Status> {
+        self.0.volumes().ok_or_else(|| {
+            Status::unavailable("the store of this node is not open yet; the call is repeated by kubelet")
+        })
+    }
+
+    async fn publish(&self, request: Request<NodePublishVolumeRequest>) -> Result<(), Status> {
+        let wait = wait_within(self.0.options.publish_wait, deadline::of(request.metadata()));
+        let options = self.0.options.clone();
+        let request = request.into_inner();
+        let request = tokio::task::spawn_blocking(move || arguments::publish(request, &options, wait))
+            .await
+            .map_err(|error| Status::internal(format!("the request could not be read: {error}")))??;
+        let published = self.volumes()?.publish(request).await.map_err(|error| status::of_publish(&error))?;
+        if !published.already {
+            self.0.metrics.mounted(published.elapsed, published.fetched, published.cached);
+        }
+        Ok(())
+    }
+
+    async fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> Result<(), Status> {
+        let id = arguments::volume_id(request.volume_id)?;
+        let target = arguments::target_path(request.target_path)?;
+        self.volumes()?.unpublish(&id, &target).await.map_err(|error| status::of_unpublish(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl Node for NodeService {
+    async fn node_publish_volume(
+        &self,
+        request: Request<NodePublishVolumeRequest>,
+    ) -> Result<Response<NodePublishVolumeResponse>, Status> {
+        let result = self.publish(request).await;
+        self.0.metrics.publish(status::label(result.as_ref().map(|()| ())));
+        if let Err(error) = &result {
+            tracing::info!(code = ?error.code(), message = error.message(), "publish answered with an error");
+        }
+        result.map(|()| Response::new(NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
+        let started = Instant::now();
+        let result = self.unpublish(request.into_inner()).await;
+        self.0.metrics.unpublish(status::label(result.as_ref().map(|()| ())), started.elapsed());
+        if let Err(error) = &result {
+            tracing::warn!(code = ?error.code(), message = error.message(), "unpublish answered with an error");
+        }
+        result.map(|()| Response::new(NodeUnpublishVolumeResponse {}))
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<NodeGetVolumeStatsRequest>,
+    ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
+        let request = request.into_inner();
+        let id = arguments::volume_id(request.volume_id)?;
+        let path = arguments::volume_path(request.volume_path)?;
+        let stats = self.volumes()?.stats(&id, &path).await.map_err(|error| status::of_stats(&error))?;
+        Ok(Response::new(usage(stats)))
+    }
+
+    /// A damaged file, or a mount that is gone (CSI 1.13; earlier versions had a condition in the stats).
+    async fn node_get_volume_health(
+        &self,
+        request: Request<NodeGetVolumeHealthRequest>,
+    ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
+        let request = request.into_inner();
+        let id = arguments::volume_id(request.volume_id)?;
+        let path = arguments::volume_path(request.volume_publish_path)?;
+        let stats = self.volumes()?.stats(&id, &path).await.map_err(|error| status::of_stats(&error))?;
+        let health_statuses = stats.abnormal.into_iter().map(health_entry).collect();
+        let volume_health = Some(VolumeHealth { volume_id: id, health_statuses });
+        Ok(Response::new(NodeGetVolumeHealthResponse { volume_health }))
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _request: Request<NodeGetStorageHealthRequest>,
+    ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
+        Err(Status::unimplemented("the health of registries is in the metrics, not in CSI"))
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _request: Request<NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        let capabilities = [rpc::Type::GetVolumeStats, rpc::Type::GetVolumeHealth]
+            .map(|kind| NodeServiceCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) })
+            .into();
+        Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
+    }
+
+    /// Answers while the store is still closed: kubelet asks before it registers the plugin.
+    async fn node_get_info(
+        &self,
+        _request: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
+        Ok(Response::new(NodeGetInfoResponse {
+            node_id: self.0.options.node_id.clone(),
+            ..NodeGetInfoResponse::default()
+        }))
+    }
+
+    async fn node_stage_volume(
+        &self,
+        _request: Request<NodeStageVolumeRequest>,
+    ) -> Result<Response<NodeStageVolumeResponse>, Status> {
+        Err(Status::unimplemented("this driver stages no volumes; publish them directly"))
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        _request: Request<NodeUnstageVolumeRequest>,
+    ) -> Result<Response<NodeUnstageVolumeResponse>, Status> {
+        Err(Status::unimplemented("this driver stages no volumes; unpublish them directly"))
+    }
+
+    async fn node_expand_volume(
+        &self,
+        _request: Request<NodeExpandVolumeRequest>,
+    ) -> Result<Response<NodeExpandVolumeResponse>, Status> {
+        Err(Status::unimplemented("artifacts have one size; a volume cannot be expanded"))
+    }
+}
+
+/// All of a volume is used and nothing is available: it cannot be written.
+fn usage(stats: VolumeStats) -> NodeGetVolumeStatsResponse {
+    let full = |unit: Unit, count: u64| {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        VolumeUsage { available: 0, total: count, used: count, unit: unit.into() }
+    };
+    NodeGetVolumeStatsResponse {
+        usage: vec![full(Unit::Bytes, stats.bytes), full(Unit::Inodes, stats.inodes)],
+    }
+}
+
+fn health_entry(abnormal: Abnormal) -> VolumeHealthEntry {
+    let (status, reason) = match abnormal.kind {
+        AbnormalKind::Damaged => (VolumeHealthErrorType::DataLoss, "BlobDamaged"),
+        AbnormalKind::NotMounted => (VolumeHealthErrorType::Inaccessible, "NotMounted"),
+        AbnormalKind::ViewGone => (VolumeHealthErrorType::Degraded, "ViewGone"),
+    };
+    VolumeHealthEntry { status: status.into(), reason: reason.to_owned(), message: abnormal.message }
+}

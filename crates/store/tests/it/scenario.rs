@@ -1,0 +1,130 @@
+//! One life of a store that passes every fail point, for the crash and power-cut tests.
+
+use stowage_artifact::digest::Digest;
+use stowage_store::{CommitError, IngestError, Principal, Store, StoreError, ViewError, ViewSpec};
+
+use crate::support::{bytes, digest, everything, fill, record, spec};
+
+pub(crate) const MANIFEST: &[u8] = b"{\"a manifest\": true}";
+pub(crate) const SCRIPT: &[u8] = b"#!/bin/sh\nexit 0\n";
+pub(crate) const SMALL: &[u8] = b"small";
+pub(crate) const WRONG: &[u8] = b"what a lying registry says it serves";
+
+pub(crate) fn weights() -> Vec<u8> {
+    bytes(60_000, 1)
+}
+
+pub(crate) fn tokens() -> Vec<u8> {
+    bytes(24_000, 2)
+}
+
+/// What has been promised to the caller so far.
+#[derive(Debug, Default)]
+pub(crate) struct Promised {
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) view: Option<String>,
+    /// From here on things are being removed.
+    pub(crate) removing: bool,
+}
+
+/// Why a life ended early.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) String);
+
+macro_rules! ends {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Ended {
+            fn from(error: $error) -> Self {
+                Self(error.to_string())
+            }
+        }
+    )*};
+}
+ends!(StoreError, IngestError, CommitError, ViewError, stowage_store::OpenError);
+
+pub(crate) fn view_spec() -> ViewSpec {
+    let weights = weights();
+    let tokens = tokens();
+    spec(&[
+        ("bin/run", SCRIPT, true),
+        ("model/copy-1", SMALL, false),
+        ("model/copy-2", SMALL, false),
+        ("model/copy-3", SMALL, false),
+        ("model/weights.bin", &weights, false),
+        ("tokens.json", &tokens, false),
+    ])
+    .with_source(digest(MANIFEST))
+}
+
+fn download(store: &Store, whole: &[u8], in_two_lives: bool) -> Result<(), Ended> {
+    let digest = digest(whole);
+    let half = whole.len() as u64 / 2;
+    if in_two_lives {
+        match store.ingest(&digest, whole.len() as u64) {
+            Err(IngestError::AlreadyStored(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(writer) => {
+                writer.preallocate()?;
+                if writer.missing().first().is_some_and(|gap| gap.start < half) {
+                    writer.write_at(0, &whole[..half as usize])?;
+                    writer.mark(0..half)?;
+                }
+                writer.checkpoint()?;
+            }
+        }
+    }
+    let writer = match store.ingest(&digest, whole.len() as u64) {
+        Err(IngestError::AlreadyStored(_)) => return Ok(()),
+        writer => writer?,
+    };
+    writer.preallocate()?;
+    fill(&writer, whole)?;
+    writer.flush()?;
+    writer.advance()?;
+    writer.commit()?;
+    Ok(())
+}
+
+/// A download whose bytes are wrong: it must leave nothing but quarantine.
+fn wrong_download(store: &Store) -> Result<(), Ended> {
+    let promised = digest(WRONG);
+    let lie = bytes(WRONG.len(), 9);
+    let writer = store.ingest(&promised, WRONG.len() as u64)?;
+    for gap in writer.missing() {
+        writer.write_at(gap.start, &lie[gap.start as usize..gap.end as usize])?;
+        writer.mark(gap)?;
+    }
+    match writer.commit() {
+        Err(CommitError::DigestMismatch { .. }) => Ok(()),
+        Ok(()) => panic!("wrong bytes became a blob"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Publishes one volume, then removes everything again.
+pub(crate) fn live(store: &Store, promised: &mut Promised) -> Result<(), Ended> {
+    let (weights, tokens) = (weights(), tokens());
+    let blobs: Vec<Digest> = [MANIFEST, SCRIPT, SMALL, &weights, &tokens].map(digest).into();
+    store.pin(&record("volume", &blobs, None))?;
+    store.put_blobs(
+        &[MANIFEST, SCRIPT, SMALL].map(|small| (digest(small), bytes::Bytes::copy_from_slice(small))),
+    )?;
+    promised.blobs.extend([MANIFEST, SCRIPT, SMALL].map(digest));
+    store.put_tag("registry.example/a:1", &digest(MANIFEST))?;
+    download(store, &weights, false)?;
+    promised.blobs.push(digest(&weights));
+    download(store, &tokens, true)?;
+    promised.blobs.push(digest(&tokens));
+    wrong_download(store)?;
+    store.grants().put("registry.example", "a", &digest(&weights), &Principal::Anonymous)?;
+    store.grants().put_origin("registry.example", &digest(&weights))?;
+    let view = store.build_view(&view_spec())?;
+    promised.view = Some(view.id.clone());
+    store.put_record(&record("volume", &blobs, Some(&view.id)))?;
+    store.touch_view(&view.id)?;
+
+    promised.removing = true;
+    store.remove_record("volume", &record("volume", &[], None).target)?;
+    store.collect(&everything())?;
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The command line. Every option is a flag with an environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use stowage_telemetry::LogFormat;
+
+/// Mounts OCI artifacts as read-only volumes, without unpacking.
+#[derive(Debug, Parser)]
+#[command(name = "stowage", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Directory of the store, on one filesystem
+    #[arg(
+        long = "store",
+        env = "STOWAGE_STORE",
+        default_value = "/var/lib/stowage",
+        global = true,
+        value_name = "DIR"
+    )]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// What to log: a level, or directives such as `stowage_engine=debug,info` [default: info for node, else warn]
+    #[arg(long = "log", env = "STOWAGE_LOG", global = true, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// How log lines look: auto, human or json
+    #[arg(long, env = "STOWAGE_LOG_FORMAT", default_value = "auto", global = true, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job on this machine: embedded registry, node plugin, volumes; no cluster needed
+    Demo(DemoArgs),
+    /// Mount an artifact at a directory
+    Mount(MountArgs),
+    /// Unmount what `stowage mount` has mounted
+    Unmount(UnmountArgs),
+    /// Bring an artifact into the store, from a registry or an OCI layout directory (oci:DIR)
+    Pull(PullArgs),
+    /// Show what volume a reference would become, fetching only its manifest
+    Inspect(InspectArgs),
+    /// Look after the store
+    Store(StoreCommandArgs),
+    /// Run the node plugin: CSI on a unix socket, registered with kubelet
+    Node(Box<NodeArgs>),
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Certificate authorities to trust besides the system's, as PEM files
+    #[arg(long, env = "STOWAGE_CA", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) ca: Vec<PathBuf>,
+    /// Registries that speak plain http, as host[:port]
+    #[arg(long, env = "STOWAGE_PLAIN_HTTP", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) plain_http: Vec<String>,
+    /// Hosts that may resolve to loopback or link-local addresses, as host[:port]
+    #[arg(long, env = "STOWAGE_ALLOW_LOCAL", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) allow_local: Vec<String>,
+    /// Docker configuration with credentials [default: ~/.docker/config.json, none for node]
+    #[arg(long, env = "STOWAGE_DOCKER_CONFIG", value_name = "FILE")]
+    pub(crate) docker_config: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// Nothing beyond the defaults.
+    pub(crate) fn none() -> Self {
+        Self { ca: Vec::new(), plain_http: Vec::new(), allow_local: Vec::new(), docker_config: None }
+    }
+}
+
+/// What volume an artifact becomes; the same words as a pod's volumeAttributes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VolumeArgs {
+    /// The artifact: registry/repository[:tag][@digest]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+    /// IfNotPresent, Always or Never
+    #[arg(long, env = "STOWAGE_PULL_POLICY", value_name = "POLICY")]
+    pub(crate) pull_policy: Option<String>,
+    /// Only files that match this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// No files that match this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Only this directory of the artifact, as the root of the volume
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sub_path: Option<String>,
+    /// Which manifest of an index: os/arch[/variant]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Which manifest of an index: key=value on its annotations or artifactType
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) variant: Option<String>,
+    /// Any other volume attribute; may be repeated
+    #[arg(long = "attribute", short = 'a', value_name = "KEY=VALUE")]
+    pub(crate) attributes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Size in MiB of the largest file in the demo's artifacts
+    #[arg(long, env = "STOWAGE_DEMO_MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=16384))]
+    pub(crate) size_mib: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    /// An existing directory, or one whose parent exists
+    pub(crate) target: PathBuf,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnmountArgs {
+    /// Where the artifact is mounted
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// For oci:DIR: under which reference pods will ask for it
+    #[arg(long = "as", value_name = "REF")]
+    pub(crate) name: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreCommandArgs {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// List blobs, views, volumes and incomplete downloads
+    Ls,
+    /// Remove everything that no volume uses
+    Gc,
+    /// Read every blob again and compare it with its digest
+    Fsck {
+        /// Quarantine what is damaged, remove what is left over
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Remove one blob or view that no volume uses
+    Rm {
+        /// A digest, or the id of a view
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The CSI socket
+    #[arg(long, env = "STOWAGE_CSI_SOCKET", default_value = "/csi/csi.sock", value_name = "PATH")]
+    pub(crate) csi_socket: PathBuf,
+    /// The CSI socket as kubelet sees it [default: KUBELET_DIR/plugins/DRIVER/csi.sock]
+    #[arg(long, env = "STOWAGE_KUBELET_ENDPOINT", value_name = "PATH")]
+    pub(crate) kubelet_endpoint: Option<PathBuf>,
+    /// Kubelet's root directory; volumes are published only beneath it
+    #[arg(long, env = "STOWAGE_KUBELET_DIR", default_value = "/var/lib/kubelet", value_name = "DIR")]
+    pub(crate) kubelet_dir: PathBuf,
+    /// Kubelet's plugin registration directory as this process sees it [default: KUBELET_DIR/plugins_registry]
+    #[arg(long, env = "STOWAGE_REGISTRATION_DIR", value_name = "DIR")]
+    pub(crate) registration_dir: Option<PathBuf>,
+    /// Register with kubelet; false where a registrar sidecar does it
+    #[arg(long, env = "STOWAGE_REGISTRATION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) registration: bool,
+    /// CSI driver name
+    #[arg(long, env = "STOWAGE_DRIVER_NAME", default_value = stowage_node::DRIVER_NAME, value_name = "NAME")]
+    pub(crate) driver_name: String,
+    /// Name of this node in the cluster
+    #[arg(long, env = "STOWAGE_NODE_ID", value_name = "NAME")]
+    pub(crate) node_id: String,
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "STOWAGE_HTTP", default_value = "127.0.0.1:9808", value_name = "ADDRESS")]
+    pub(crate) http: SocketAddr,
+    /// How long a publish call waits for a download, in seconds
+    #[arg(long, env = "STOWAGE_PUBLISH_WAIT", default_value_t = 110, value_name = "SECONDS")]
+    pub(crate) publish_wait: u64,
+    /// How long a download goes on when nobody asks for its volume any more, in seconds
+    #[arg(long, env = "STOWAGE_INTEREST", default_value_t = 300, value_name = "SECONDS")]
+    pub(crate) interest: u64,
+    /// Most bytes that the store may hold [default: by free space only]
+    #[arg(long, env = "STOWAGE_MAX_BYTES", value_name = "BYTES")]
+    pub(crate) max_bytes: Option<u64>,
+    /// Per cent of the filesystem's bytes that admission keeps free
+    #[arg(long, env = "STOWAGE_MIN_FREE", default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=95))]
+    pub(crate) min_free: u8,
+    /// Only references whose registry/repository matches one of these globs
+    #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
+    pub(crate) allowed_registries: Vec<String>,
+    /// Refuse references without a digest
+    #[arg(long, env = "STOWAGE_REQUIRE_DIGEST")]
+    pub(crate) require_digest: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// `architecture.md`: all options are flags with an environment variable each; those of a single
+    /// artifact are its words, not settings.
+    #[test]
+    fn every_setting_of_the_node_has_an_environment_variable() {
+        let command = Cli::command();
+        let node = command.find_subcommand("node").unwrap();
+        for argument in node.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let builtin = matches!(argument.get_id().as_str(), "help" | "version");
+            assert!(builtin || argument.get_env().is_some(), "{}", argument.get_id());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the demo prints, and what it checks before it prints it.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use stowage_artifact::{Digest, Hasher, Source};
+use stowage_volumes::{Resolved, human_bytes};
+
+use super::stage::{Shown, Stage};
+use crate::tree::Tree;
+
+const LINES: usize = 40;
+
+pub(crate) fn opening(stage: &Stage) {
+    println!(
+        "Stowage demo: artifacts in a registry become read-only volumes, over CSI, with nothing unpacked"
+    );
+    println!("  registry   http://{} (embedded)", stage.registry.host());
+    println!(
+        "  CSI        {} (the node plugin, registered with a kubelet of the demo's own)",
+        stage.socket().display()
+    );
+    println!("  mounts in  {}", stage.place);
+}
+
+pub(crate) fn resolved(expected: &Resolved, attributes: &[(&'static str, &'static str)]) {
+    for (key, value) in attributes {
+        println!("  with       {key}: {value}");
+    }
+    println!("  reference  {}", expected.reference);
+    println!("  resolved   {}", expected.digest);
+    if expected.manifest_digest != expected.digest {
+        println!("  chosen     {}", expected.manifest_digest);
+    }
+    println!("  family     {}", expected.plan.family);
+}
+
+/// Draws the volume as it is mounted, and compares every file with the digest in the manifest.
+pub(crate) fn tree(target: &Path, expected: &Resolved) -> anyhow::Result<()> {
+    let mut tree = Tree::default();
+    let mut checked = 0;
+    for (path, entry) in expected.plan.layout.entries() {
+        let Source::Raw(digest) = &entry.source else { bail!("{path} is not a plain blob") };
+        let found = digest_of(&target.join(path.as_str()), digest)?;
+        ensure!(found == *digest, "{path} reads as {found} in the volume, the manifest says {digest}");
+        checked += 1;
+        tree.add(path.as_str(), format!("{}  {}… ok", human_bytes(entry.size), &digest.to_string()[..19]));
+    }
+    println!("  volume     {}", target.display());
+    for line in tree.lines("             ", LINES) {
+        println!("{line}");
+    }
+    println!("  digests    {checked} files read in the volume, all equal to the manifest's digests");
+    Ok(())
+}
+
+fn digest_of(path: &Path, like: &Digest) -> anyhow::Result<Digest> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut hasher = Hasher::new(like.algorithm());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// Tries to write, as a container would.
+pub(crate) fn read_only(target: &Path) -> anyhow::Result<()> {
+    match std::fs::write(target.join("intruder"), "x") {
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            println!("  read-only  a write fails: {error}");
+            Ok(())
+        }
+        Err(error) => bail!("a write fails for another reason than a read-only volume: {error}"),
+        Ok(()) => bail!("the volume can be written"),
+    }
+}
+
+pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved) {
+    let bytes = expected.plan.layout.total_bytes();
+    let milliseconds = |shown: &Shown| shown.elapsed.as_secs_f64() * 1000.0;
+    println!("  published  cold {:.1} ms, warm {:.1} ms", milliseconds(cold), milliseconds(warm));
+    println!(
+        "  disk       {} more for {} of files ({:.3})",
+        human_bytes(disk),
+        human_bytes(bytes),
+        disk as f64 / bytes as f64
+    );
+}

@@ -1,0 +1,94 @@
+//! `stowage inspect`: the volume that a reference would become, with nothing fetched but the manifest.
+
+use stowage_artifact::{EXECUTABLE_MODE, Platform};
+use stowage_volumes::{Resolved, human_bytes};
+
+use crate::cli::InspectArgs;
+use crate::tree::Tree;
+use crate::{Failure, wiring};
+
+/// Lines of the tree that are shown; `--json` has them all.
+const TREE_LINES: usize = 200;
+
+pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
+    let attributes = wiring::attributes(&args.volume)?;
+    let access = wiring::access(&args.registry, &attributes)?;
+    let registry = wiring::registry(&args.registry, true)?;
+    let resolved = stowage_volumes::inspect(&registry, &attributes, &access, &Platform::current()).await?;
+    if args.json {
+        json(&resolved)
+    } else {
+        human(&resolved)
+    }
+    Ok(())
+}
+
+fn human(resolved: &Resolved) {
+    let layout = &resolved.plan.layout;
+    println!("reference  {}", resolved.reference);
+    println!("digest     {}", resolved.digest);
+    if resolved.manifest_digest != resolved.digest {
+        println!("manifest   {} (chosen from the index)", resolved.manifest_digest);
+    }
+    println!("family     {}", resolved.plan.family);
+    println!(
+        "volume     {} files, {} ({} to store)",
+        layout.entries().len(),
+        human_bytes(layout.apparent_bytes()),
+        human_bytes(layout.total_bytes())
+    );
+    let mut tree = Tree::default();
+    for (path, entry) in layout.entries() {
+        let executable = if entry.mode == EXECUTABLE_MODE { ", executable if it is a program" } else { "" };
+        tree.add(path.as_str(), format!("{}  {}{executable}", human_bytes(entry.size), entry.source));
+    }
+    for line in tree.lines("  ", TREE_LINES) {
+        println!("{line}");
+    }
+    for excluded in &resolved.plan.excluded {
+        println!("excluded   {}  {}", excluded.path, human_bytes(excluded.size));
+    }
+    for note in &resolved.plan.notes {
+        println!("note       {note}");
+    }
+}
+
+fn json(resolved: &Resolved) {
+    let plan = &resolved.plan;
+    let files: Vec<_> = plan
+        .layout
+        .entries()
+        .iter()
+        .map(|(path, entry)| {
+            serde_json::json!({
+                "path": path.as_str(),
+                "bytes": entry.size,
+                "mode": format!("{:04o}", entry.mode),
+                "source": entry.source.to_string(),
+            })
+        })
+        .collect();
+    let excluded: Vec<_> = plan
+        .excluded
+        .iter()
+        .map(|excluded| {
+            serde_json::json!({
+                "path": excluded.path.to_string(),
+                "bytes": excluded.size,
+                "digest": excluded.digest.to_string(),
+            })
+        })
+        .collect();
+    let object = serde_json::json!({
+        "reference": resolved.reference.to_string(),
+        "digest": resolved.digest.to_string(),
+        "manifestDigest": resolved.manifest_digest.to_string(),
+        "family": plan.family.to_string(),
+        "bytes": plan.layout.apparent_bytes(),
+        "storedBytes": plan.layout.total_bytes(),
+        "files": files,
+        "excluded": excluded,
+        "notes": plan.notes,
+    });
+    println!("{object}");
+}

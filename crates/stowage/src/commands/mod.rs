@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod demo;
+pub(crate) mod inspect;
+pub(crate) mod mount;
+pub(crate) mod node;
+pub(crate) mod pull;
+pub(crate) mod store;

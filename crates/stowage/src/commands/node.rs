@@ -1,0 +1,180 @@
+//! `stowage node`: the plugin that kubelet talks to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use stowage_engine::{Engine, EngineOptions};
+use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions};
+use stowage_store::{MinFree, Store, StoreOptions};
+use stowage_sys::TargetRoot;
+use stowage_telemetry::metrics::StoreNumbers;
+use stowage_telemetry::{Health, Metrics};
+use stowage_volumes::{Policy, Volumes, VolumesOptions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{NodeArgs, StoreArgs};
+use crate::{Failure, wiring};
+
+/// Between two rounds of housekeeping.
+const HOUSEKEEPING: Duration = Duration::from_secs(15);
+
+pub(crate) async fn run(store_args: &StoreArgs, args: NodeArgs) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    run_until(store_args, args, stop).await
+}
+
+/// Runs the plugin until `stop`.
+pub(crate) async fn run_until(
+    store_args: &StoreArgs,
+    args: NodeArgs,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    stowage_node::check_driver_name(&args.driver_name)
+        .map_err(|sentence| wiring::configuration(anyhow!(sentence)))?;
+    let registry = wiring::registry(&args.registry, false)?;
+    let (metrics, health) = (Metrics::new(), Health::new());
+    let http = TcpListener::bind(args.http)
+        .await
+        .with_context(|| format!("cannot listen on {} for /livez, /readyz and /metrics", args.http))?;
+    let admin = tokio::spawn(stowage_telemetry::serve(http, health.clone(), metrics.clone(), stop.clone()));
+    let options = NodeOptions {
+        driver_name: args.driver_name.clone(),
+        node_id: args.node_id.clone(),
+        publish_wait: Duration::from_secs(args.publish_wait),
+        docker_config: args.registry.docker_config.clone(),
+    };
+    let plugin = Plugin::new(options, metrics.clone(), health.clone());
+
+    // In a rollout the old process still has the store, its sockets and its volumes: nothing is touched before.
+    let Some(store) = wait_for_store(store_args, &args, &stop).await? else { return Ok(()) };
+    let serving = tokio::spawn({
+        let (plugin, socket, stop) = (plugin.clone(), args.csi_socket.clone(), stop.clone());
+        async move { stowage_node::serve(plugin, &socket, stop).await }
+    });
+    let engine = Engine::new(store.clone(), EngineOptions::default());
+    let root = TargetRoot::open(&args.kubelet_dir).map_err(wiring::configuration)?;
+    let volumes = Volumes::new(store.clone(), engine, registry, root, volumes_options(&args));
+    let recovered = volumes.recover().await?;
+    tracing::info!(
+        healthy = recovered.healthy,
+        waiting = recovered.waiting,
+        unmounted = recovered.unmounted,
+        "the store is open"
+    );
+    watch(&metrics, &volumes);
+    let admin_socket = stowage_store::admin::serve(&store)?;
+    plugin.open(volumes.clone());
+    let housekeeping = tokio::spawn({
+        let (volumes, metrics) = (volumes.clone(), metrics.clone());
+        async move { volumes.housekeeping(HOUSEKEEPING, move |bytes| metrics.collected(bytes)).await }
+    });
+    let registration = args.registration.then(|| {
+        let options = registration_options(&args);
+        tokio::spawn(Registration::new(options, health.clone()).run(stop.clone()))
+    });
+
+    // The first to end: told to stop, or a server that cannot go on.
+    let ended = serving.await.context("the CSI server died")?;
+    stop.cancel();
+    let _ = housekeeping.await;
+    if let Some(registration) = registration {
+        registration.await.context("the registration died")??;
+    }
+    let _ = admin.await;
+    drop(admin_socket);
+    ended?;
+    tracing::info!("stopped; mounts stay, downloads can be resumed");
+    Ok(())
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, stop) = (signal(kind)?, stop.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            tracing::info!("told to stop");
+            stop.cancel();
+        });
+    }
+    Ok(())
+}
+
+/// Opens the store as soon as no other process has it; `None` where the process is told to stop before.
+async fn wait_for_store(
+    store_args: &StoreArgs,
+    args: &NodeArgs,
+    stop: &CancellationToken,
+) -> Result<Option<Store>, Failure> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let options = StoreOptions {
+        max_bytes: args.max_bytes,
+        min_free: MinFree { bytes_percent: args.min_free, ..MinFree::default() },
+        ..StoreOptions::default()
+    };
+    let opening = tokio::task::spawn_blocking({
+        let (path, cancelled) = (store_args.path.clone(), Arc::clone(&cancelled));
+        move || Store::wait_open(&path, &options, &cancelled, None)
+    });
+    tokio::pin!(opening);
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        () = stop.cancelled() => {
+            cancelled.store(true, Ordering::Release);
+            opening.await
+        }
+    };
+    match opened.context("the task that opens the store died")? {
+        Ok(store) => Ok(Some(store)),
+        Err(_) if stop.is_cancelled() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn volumes_options(args: &NodeArgs) -> VolumesOptions {
+    VolumesOptions {
+        interest: Duration::from_secs(args.interest),
+        policy: Policy {
+            allowed_registries: args.allowed_registries.clone(),
+            require_digest: args.require_digest,
+        },
+        ..VolumesOptions::default()
+    }
+}
+
+fn registration_options(args: &NodeArgs) -> RegistrationOptions {
+    let endpoint: PathBuf = args
+        .kubelet_endpoint
+        .clone()
+        .unwrap_or_else(|| args.kubelet_dir.join("plugins").join(&args.driver_name).join("csi.sock"));
+    let directory =
+        args.registration_dir.clone().unwrap_or_else(|| args.kubelet_dir.join("plugins_registry"));
+    RegistrationOptions::new(args.driver_name.clone(), endpoint.display().to_string(), directory)
+}
+
+/// Metrics ask the store and the engine at each scrape.
+fn watch(metrics: &Metrics, volumes: &Volumes) {
+    let volumes = volumes.clone();
+    metrics.watch_store(move || {
+        let engine = volumes.engine().stats();
+        let usage = volumes.store().usage().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the numbers of the store");
+            Default::default()
+        });
+        StoreNumbers {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            ingests: usage.ingests,
+            views: usage.views,
+            volumes: usage.volumes,
+            free: usage.free,
+            flights: engine.flights_running,
+            fetched: engine.bytes_fetched,
+        }
+    });
+}

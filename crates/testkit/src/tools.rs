@@ -1,0 +1,171 @@
+//! Other people's clients, for the tests of interoperability: `oras`, `crane`, `skopeo`, and what else is there.
+//!
+//! A tool is looked for in `STOWAGE_TOOLS` (a directory), then in `target/tools` of this workspace, then in `PATH`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// What is known of a tool and how to get it.
+const KNOWN: [(&str, &str); 5] = [
+    ("oras", "run `GOBIN=$PWD/target/tools go install oras.land/oras/cmd/oras@latest`"),
+    (
+        "crane",
+        "run `GOBIN=$PWD/target/tools go install github.com/google/go-containerregistry/cmd/crane@latest`",
+    ),
+    ("skopeo", "install the Debian package `skopeo`"),
+    ("docker-registry", "install the Debian package `docker-registry`"),
+    ("htpasswd", "install the Debian package `apache2-utils`"),
+];
+
+/// Why a tool did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It is not on this machine.
+    #[error("{name} is not on this machine: {advice}, or set STOWAGE_TOOLS to the directory that holds it")]
+    Missing {
+        /// Its name.
+        name: String,
+        /// How to get it.
+        advice: &'static str,
+    },
+    /// It could not be started.
+    #[error("{name} could not be started: {source}")]
+    Start {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended with a failure.
+    #[error("`{command}` ended with {status}: {stderr}")]
+    Failed {
+        /// The tool and its arguments.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+/// A tool that is on this machine.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    name: String,
+    path: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    directory: Option<PathBuf>,
+}
+
+impl Tool {
+    /// Finds a tool, or says how to get it.
+    pub fn find(name: &str) -> Result<Self, ToolError> {
+        let listed = std::env::var_os("PATH").unwrap_or_default();
+        let own = std::env::var_os("STOWAGE_TOOLS").map(PathBuf::from);
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+        let path = own
+            .into_iter()
+            .chain([built])
+            .chain(std::env::split_paths(&listed))
+            .map(|directory| directory.join(name))
+            .find(|path| is_executable(path));
+        match path {
+            Some(path) => Ok(Self { name: name.into(), path, environment: Vec::new(), directory: None }),
+            None => Err(ToolError::Missing { name: name.into(), advice: advice(name) }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// Runs it in this directory.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Runs it to its end; returns what it wrote to its output.
+    pub async fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String, ToolError> {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs it to its end with something to read.
+    pub async fn run_with_input<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        input: &str,
+    ) -> Result<String, ToolError> {
+        let failed = |source| ToolError::Start { name: self.name.clone(), source };
+        let mut command = Command::new(&self.path);
+        command
+            .args(arguments)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A tool that does not read ends the pipe; its exit status tells whether that matters.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await.map_err(failed)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words: Vec<String> =
+            arguments.iter().map(|argument| argument.as_ref().to_string_lossy().into_owned()).collect();
+        Err(ToolError::Failed {
+            command: format!("{} {}", self.name, words.join(" ")),
+            status: output.status,
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+fn advice(name: &str) -> &'static str {
+    KNOWN.iter().find(|(known, _)| *known == name).map_or("put it into PATH", |(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_says_how_to_get_it() {
+        let error = Tool::find("no-such-tool-of-ours").unwrap_err().to_string();
+        assert!(error.contains("no-such-tool-of-ours is not on this machine"), "{error}");
+        assert!(advice("oras").contains("go install"));
+        assert!(advice("docker-registry").contains("package"));
+    }
+
+    #[tokio::test]
+    async fn a_failing_tool_is_quoted() {
+        let shell = Tool::find("sh").unwrap();
+        assert_eq!(shell.run_with_input(&["-c", "cat"], "hello").await.unwrap(), "hello");
+        let error = shell.run(&["-c", "echo oh dear >&2; exit 3"]).await.unwrap_err().to_string();
+        assert!(error.contains("oh dear") && error.contains('3'), "{error}");
+    }
+}

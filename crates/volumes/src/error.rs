@@ -1,0 +1,376 @@
+//! How operations on volumes fail, and what each failure means to a caller.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stowage_artifact::{Digest, LayoutError, ManifestError, SelectError};
+use stowage_engine::{FetchError, OciLayoutError};
+use stowage_registry::RegistryError;
+use stowage_store::{AdmitError, SourceErrorKind, StoreError, ViewError};
+use stowage_sys::{InspectError, MountError, TargetError, UnmountError};
+
+/// What a failure means; the RPC layer turns each into one status code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Meaning {
+    /// The request can never work as it is.
+    Invalid,
+    /// Work goes on; ask again.
+    InProgress,
+    /// Something outside is out of order for now.
+    Unavailable,
+    /// No space, or over a limit.
+    Exhausted,
+    /// No credential, or a wrong one.
+    Unauthenticated,
+    /// Known, and not allowed.
+    Denied,
+    /// No such reference or blob.
+    NotFound,
+    /// Bytes that do not match their digest after all tries.
+    DataLoss,
+    /// The target is published with other arguments.
+    Conflict,
+    /// This node cannot do what the volume needs.
+    Unsupported,
+    /// Ended by another call for the same volume.
+    Aborted,
+    /// The node itself is at fault.
+    Internal,
+}
+
+impl Meaning {
+    /// Whether kubelet takes the code for an end and may never call again: everything must be rolled back.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::InProgress | Self::Unavailable | Self::Exhausted | Self::Aborted => false,
+            Self::Invalid
+            | Self::Unauthenticated
+            | Self::Denied
+            | Self::NotFound
+            | Self::DataLoss
+            | Self::Conflict
+            | Self::Unsupported
+            | Self::Internal => true,
+        }
+    }
+}
+
+/// Why a target cannot be cleared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClearError {
+    /// The path is not one that a volume can be at, or cannot be looked at.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Unmount(#[from] UnmountError),
+}
+
+impl From<ClearError> for PublishError {
+    fn from(error: ClearError) -> Self {
+        match error {
+            ClearError::Target(source) => Self::Target(Arc::new(source)),
+            ClearError::Unmount(source) => Self::Unmount(Arc::new(source)),
+        }
+    }
+}
+
+/// Why a volume is not published.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The download goes on after this call.
+    #[error("{reference} is still being pulled: {progress}; the download goes on, publish again")]
+    InProgress {
+        /// What is being pulled.
+        reference: String,
+        /// Bytes, rate and time left in words.
+        progress: String,
+    },
+    /// An unpublish, or a publish with another credential, ended this one.
+    #[error("publishing of volume {volume_id} was ended: {reason}")]
+    Aborted {
+        /// The volume.
+        volume_id: String,
+        /// Which call ended it.
+        reason: &'static str,
+    },
+    /// The process is about to exit.
+    #[error("the node plugin is shutting down; publish again, the download is resumed")]
+    ShuttingDown,
+    /// Another volume, or the same one in another form, is at the target.
+    #[error(
+        "volume {volume_id} is published at {target} with other arguments ({difference}); unpublish it first"
+    )]
+    Conflict {
+        /// The volume.
+        volume_id: String,
+        /// The target path.
+        target: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// `pullPolicy: Never` and not here.
+    #[error("{reference} is not on this node and pullPolicy is Never; pull it first or use IfNotPresent")]
+    NotPresent {
+        /// What was asked for.
+        reference: String,
+    },
+    /// On the node, but this pod has not shown that it may read it.
+    #[error(
+        "this pod has no access to {reference} on this node ({reason}); give it a pull secret that the registry accepts"
+    )]
+    NoGrant {
+        /// What was asked for.
+        reference: String,
+        /// What was tried.
+        reason: String,
+    },
+    /// The administrator's policy says no.
+    #[error("{reference} is refused by this node's policy: {reason}")]
+    Policy {
+        /// What was asked for.
+        reference: String,
+        /// Which rule.
+        reason: String,
+    },
+    /// Too many volumes wait already.
+    #[error("{waiting} volumes are being pulled on this node, the limit is {limit}; try again later")]
+    QueueFull {
+        /// Running publishes.
+        waiting: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The registry, while something was asked of it.
+    #[error("cannot pull {reference}: {source}")]
+    Registry {
+        /// What was asked for.
+        reference: String,
+        /// What the registry client says.
+        source: Arc<RegistryError>,
+    },
+    /// The document at the reference is not one that can be read.
+    #[error("{reference} cannot be mounted: {source}")]
+    Manifest {
+        /// What was asked for.
+        reference: String,
+        /// What is wrong with it.
+        source: Arc<ManifestError>,
+    },
+    /// Indexes within indexes without an end.
+    #[error(
+        "{reference} cannot be mounted: it leads through {depth} indexes to yet another one, {digest}; name a manifest"
+    )]
+    NestedIndex {
+        /// What was asked for.
+        reference: String,
+        /// Indexes on the way.
+        depth: usize,
+        /// The one at which it stopped.
+        digest: Digest,
+    },
+    /// No entry of the index fits.
+    #[error("{reference} cannot be mounted: {source}")]
+    Select {
+        /// What was asked for.
+        reference: String,
+        /// Which choices there are.
+        source: Arc<SelectError>,
+    },
+    /// The artifact cannot become a tree.
+    #[error("{reference} cannot be mounted: {source}")]
+    Layout {
+        /// What was asked for.
+        reference: String,
+        /// Which layer, and why.
+        source: Arc<LayoutError>,
+    },
+    /// An image layout directory cannot be read.
+    #[error("cannot pull {reference}: {source}")]
+    LayoutDirectory {
+        /// Under which reference it was to be pulled.
+        reference: String,
+        /// What is wrong with the directory.
+        source: Arc<OciLayoutError>,
+    },
+    /// An image layout directory holds nothing, or too much, for a reference.
+    #[error("cannot pull {reference}: {reason}")]
+    LayoutEntry {
+        /// Under which reference it was to be pulled.
+        reference: String,
+        /// What was found instead.
+        reason: String,
+    },
+    /// A blob did not arrive.
+    #[error("cannot pull {reference}: blob {digest}: {source}")]
+    Fetch {
+        /// What was asked for.
+        reference: String,
+        /// The blob.
+        digest: Digest,
+        /// What the engine says.
+        source: FetchError,
+    },
+    /// Not enough room, found before the first byte.
+    #[error("cannot pull {reference}: {source}")]
+    Space {
+        /// What was asked for.
+        reference: String,
+        /// Needed and free bytes.
+        source: Arc<AdmitError>,
+    },
+    /// The view could not be made.
+    #[error("cannot build the view of {reference}: {source}")]
+    View {
+        /// What was asked for.
+        reference: String,
+        /// What the store says.
+        source: Arc<ViewError>,
+    },
+    /// The target path is not one that may be mounted on.
+    #[error(transparent)]
+    Target(Arc<TargetError>),
+    /// What is mounted at the target cannot be taken away.
+    #[error(transparent)]
+    Unmount(Arc<UnmountError>),
+    /// The mount at the target cannot be looked at.
+    #[error(transparent)]
+    Inspect(Arc<InspectError>),
+    /// The kernel refused.
+    #[error("cannot mount the volume at {target}: {source}")]
+    Mount {
+        /// The target path.
+        target: PathBuf,
+        /// What the kernel said.
+        source: Arc<MountError>,
+    },
+    /// The store's disk.
+    #[error("cannot {doing}: {source}")]
+    Store {
+        /// What was being done.
+        doing: &'static str,
+        /// What the store says.
+        source: Arc<StoreError>,
+    },
+    /// A task of our own died.
+    #[error("a task of the node plugin died while it was to {doing}; see its log, then publish again")]
+    Died {
+        /// What was being done.
+        doing: &'static str,
+    },
+}
+
+impl PublishError {
+    /// What this failure means to the caller.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::InProgress { .. } => Meaning::InProgress,
+            Self::Aborted { .. } => Meaning::Aborted,
+            Self::ShuttingDown => Meaning::Unavailable,
+            Self::Conflict { .. } => Meaning::Conflict,
+            Self::NotPresent { .. } => Meaning::NotFound,
+            Self::NoGrant { .. } | Self::Policy { .. } => Meaning::Denied,
+            Self::QueueFull { .. } | Self::Space { .. } => Meaning::Exhausted,
+            Self::Registry { source, .. } => registry_meaning(source),
+            Self::Manifest { .. } | Self::NestedIndex { .. } | Self::Select { .. } => Meaning::Invalid,
+            Self::LayoutDirectory { .. } | Self::LayoutEntry { .. } => Meaning::Invalid,
+            Self::Layout { source, .. } => layout_meaning(source),
+            Self::Fetch { source, .. } => fetch_meaning(source),
+            Self::View { source, .. } => view_meaning(source),
+            Self::Target(source) => target_meaning(source),
+            Self::Unmount(_) | Self::Inspect(_) => Meaning::Internal,
+            Self::Mount { source, .. } => mount_meaning(source),
+            Self::Store { source, .. } => store_meaning(source),
+            Self::Died { .. } => Meaning::Internal,
+        }
+    }
+}
+
+fn registry_meaning(error: &RegistryError) -> Meaning {
+    match error {
+        RegistryError::Unauthenticated { .. } => Meaning::Unauthenticated,
+        RegistryError::Forbidden { .. } | RegistryError::Refused { .. } => Meaning::Denied,
+        RegistryError::NotFound { .. } => Meaning::NotFound,
+        // A registry that answers nonsense may answer well tomorrow.
+        RegistryError::RateLimited { .. }
+        | RegistryError::Unavailable { .. }
+        // An administrator may be about to add the authority.
+        | RegistryError::Untrusted { .. }
+        | RegistryError::RangeRefused { .. }
+        | RegistryError::Protocol { .. } => Meaning::Unavailable,
+        RegistryError::TooLarge { .. } => Meaning::Invalid,
+        RegistryError::DigestMismatch { .. } => Meaning::DataLoss,
+    }
+}
+
+fn layout_meaning(error: &LayoutError) -> Meaning {
+    match error {
+        LayoutError::NeedsTarView { .. } | LayoutError::NeedsDecoding { .. } => Meaning::Unsupported,
+        _ => Meaning::Invalid,
+    }
+}
+
+fn fetch_meaning(error: &FetchError) -> Meaning {
+    match error {
+        FetchError::Source(source) => match source.kind {
+            SourceErrorKind::Unauthenticated => Meaning::Unauthenticated,
+            SourceErrorKind::Forbidden => Meaning::Denied,
+            SourceErrorKind::NotFound => Meaning::NotFound,
+            SourceErrorKind::RateLimited
+            | SourceErrorKind::Unavailable
+            | SourceErrorKind::RangeRefused
+            | SourceErrorKind::Protocol => Meaning::Unavailable,
+        },
+        FetchError::Unavailable { .. } | FetchError::RateLimited { .. } | FetchError::ShuttingDown => {
+            Meaning::Unavailable
+        }
+        FetchError::NoSpace { .. } => Meaning::Exhausted,
+        FetchError::DigestMismatch { .. } | FetchError::SizeMismatch { .. } | FetchError::TooLong { .. } => {
+            Meaning::DataLoss
+        }
+        FetchError::Store { .. } | FetchError::Died { .. } => Meaning::Internal,
+    }
+}
+
+fn mount_meaning(error: &MountError) -> Meaning {
+    match error {
+        MountError::Unsupported { .. } => Meaning::Unsupported,
+        MountError::Target(source) => target_meaning(source),
+        MountError::TableFull { .. } => Meaning::Exhausted,
+        MountError::Kernel { .. }
+        | MountError::AlreadyMounted { .. }
+        | MountError::NotAMount { .. }
+        | MountError::NotReadOnly { .. }
+        | MountError::Staging { .. }
+        | MountError::Inspect(_) => Meaning::Internal,
+    }
+}
+
+fn target_meaning(error: &TargetError) -> Meaning {
+    match error {
+        TargetError::Outside { .. }
+        | TargetError::Symlink { .. }
+        | TargetError::NoParent { .. }
+        | TargetError::NotADirectory { .. } => Meaning::Invalid,
+        TargetError::Root { .. } | TargetError::Io { .. } => Meaning::Internal,
+    }
+}
+
+fn view_meaning(error: &ViewError) -> Meaning {
+    match error {
+        // A blob went into quarantine meanwhile; the next try fetches it again.
+        ViewError::MissingBlobs(_) => Meaning::Unavailable,
+        ViewError::UnknownSource(_) => Meaning::Unsupported,
+        ViewError::WrongSize { .. } => Meaning::DataLoss,
+        ViewError::Store(source) => store_meaning(source),
+    }
+}
+
+fn store_meaning(error: &StoreError) -> Meaning {
+    if error.is_no_space() { Meaning::Exhausted } else { Meaning::Internal }
+}
+
+/// Says what was being done when the store failed.
+pub(crate) fn store_error(doing: &'static str) -> impl FnOnce(StoreError) -> PublishError {
+    move |source| PublishError::Store { doing, source: Arc::new(source) }
+}

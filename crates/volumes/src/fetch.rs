@@ -1,0 +1,151 @@
+//! Brings the blobs of a volume to the node, and settles for each that this principal may read it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt as _, TryStreamExt as _};
+use stowage_artifact::{Digest, PullPolicy};
+use stowage_engine::FetchRequest;
+
+use crate::Inner;
+use crate::error::PublishError;
+use crate::grants::Scope;
+use crate::job::Job;
+use crate::origin::Origin;
+use crate::progress::BlobProgress;
+use crate::publish::Missing;
+use crate::request::PublishRequest;
+use crate::resolve::Resolved;
+
+/// How many bytes came, and how many were there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Brought {
+    pub(crate) fetched: u64,
+    pub(crate) cached: u64,
+}
+
+impl Inner {
+    /// Downloads `missing`, proves access to the rest. Dropping the future gives up the interest in every
+    /// download; what has arrived stays for the next try.
+    pub(crate) async fn bring(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        request: &PublishRequest,
+        origin: &Origin,
+        resolved: &Resolved,
+        missing: Missing,
+    ) -> Result<Brought, PublishError> {
+        let reference = &resolved.reference;
+        let never = request.attributes.pull_policy == PullPolicy::Never;
+        if never && !missing.blobs.is_empty() {
+            return Err(PublishError::NotPresent { reference: reference.to_string() });
+        }
+        let scope = origin.scope(&request.access.principal);
+        let mut present: BTreeMap<Digest, u64> = resolved.plan.layout.blobs();
+        for digest in resolved.plan.layout.inline().keys() {
+            present.remove(digest);
+        }
+        for (digest, _) in &missing.blobs {
+            present.remove(digest);
+        }
+        let pulled = Brought {
+            fetched: missing.blobs.iter().map(|(_, size)| size).sum(),
+            cached: present.values().sum(),
+        };
+
+        let (inner, manifest, granted) = (Arc::clone(self), resolved.manifest_digest.clone(), scope.clone());
+        let all_granted = self
+            .blocking("look for a grant", move || Ok(granted.has_all_layers(&inner.store, &manifest)))
+            .await?;
+        let mut to_prove: Vec<(Digest, u64)> = Vec::new();
+        if !all_granted {
+            to_prove.extend(present);
+        }
+        if never {
+            self.require_grants(reference, &scope, to_prove).await?;
+            return Ok(pulled);
+        }
+        self.prove_all(reference, origin, &scope, to_prove).await?;
+
+        let source = origin.source();
+        let mut progress: Vec<BlobProgress> = Vec::new();
+        let downloads = FuturesUnordered::new();
+        for (digest, size) in missing.blobs {
+            let mut ticket = self.engine.join(FetchRequest {
+                digest: digest.clone(),
+                size,
+                source: Arc::clone(&source),
+                namespace: request.namespace.clone(),
+            });
+            let watch = ticket.watch();
+            progress.push(Box::new(move || watch.borrow().done));
+            let (scope, room) = (&scope, missing.room.get(&digest));
+            let mut arrived = ticket.watch();
+            downloads.push(async move {
+                let done = async {
+                    // The engine reserves the blob on the disk before its first byte.
+                    if arrived.wait_for(|progress| progress.done > 0).await.is_ok()
+                        && let Some(room) = room
+                    {
+                        room.on_disk();
+                    }
+                    std::future::pending().await
+                };
+                let fetched =
+                    tokio::select! { fetched = ticket.done() => fetched, () = done => unreachable!() };
+                let fetched = fetched.map_err(|source| PublishError::Fetch {
+                    reference: reference.to_string(),
+                    digest: digest.clone(),
+                    source,
+                })?;
+                if fetched.whole_by_me {
+                    self.record_delivery(origin, scope, &digest).await
+                } else {
+                    // Another pod's credential brought it, or a part of it: this pod shows its own access.
+                    self.prove_all(reference, origin, scope, vec![(digest, size)]).await
+                }
+            });
+        }
+        job.progress.begin(pulled.fetched + pulled.cached, pulled.cached, progress);
+        downloads.map(|result| result).try_collect::<()>().await?;
+        self.grant_layers(resolved, &scope, all_granted).await?;
+        Ok(pulled)
+    }
+
+    /// `pullPolicy: Never` asks no registry, so only what is known already counts.
+    async fn require_grants(
+        self: &Arc<Self>,
+        reference: &stowage_artifact::Reference,
+        scope: &Scope,
+        blobs: Vec<(Digest, u64)>,
+    ) -> Result<(), PublishError> {
+        let (inner, scope, reference) = (Arc::clone(self), scope.clone(), reference.to_string());
+        self.blocking("look for grants", move || {
+            match blobs.into_iter().find(|(digest, _)| !scope.has(&inner.store, digest)) {
+                None => Ok(()),
+                Some((digest, _)) => Err(PublishError::NoGrant {
+                    reference,
+                    reason: format!("pullPolicy is Never and access to blob {digest} was never shown"),
+                }),
+            }
+        })
+        .await
+    }
+
+    /// Where every layer of the manifest has passed, one grant stands for them all from now on.
+    async fn grant_layers(
+        self: &Arc<Self>,
+        resolved: &Resolved,
+        scope: &Scope,
+        known: bool,
+    ) -> Result<(), PublishError> {
+        let brought = resolved.plan.layout.blobs();
+        let complete = resolved.manifest.layers.iter().all(|layer| brought.contains_key(&layer.digest));
+        if known || !complete {
+            return Ok(());
+        }
+        let (inner, scope, digest) = (Arc::clone(self), scope.clone(), resolved.manifest_digest.clone());
+        self.blocking("record a grant", move || scope.grant_all_layers(&inner.store, &digest)).await
+    }
+}

@@ -1,0 +1,228 @@
+//! Who may read what from the store (`trust.md`).
+//!
+//! Knowing a digest is not access. A principal has a grant for (registry host, repository, digest) once the
+//! registry has served it those bytes, or once it has shown, by reading them through its own credential, that
+//! the registry would. A registry of a tenant's own that merely lists a stranger's digest proves nothing: only a
+//! host that has itself delivered the bytes to this node is believed when it answers 200 to a HEAD.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rand::RngExt as _;
+use stowage_artifact::{Digest, Reference};
+use stowage_registry::{RegistryError, Repository};
+use stowage_store::{Principal, Store};
+
+use crate::Inner;
+use crate::error::{PublishError, store_error};
+use crate::origin::{Origin, registry_error};
+
+/// Blobs up to this size are read whole as proof of possession.
+const WHOLE_BYTES: u64 = 1 << 20;
+/// Otherwise this many random ranges ...
+const SAMPLES: u64 = 8;
+/// ... of this many bytes each.
+const SAMPLE_BYTES: u64 = 64 << 10;
+/// Proofs asked of a registry at the same time, for one volume.
+const PARALLEL_PROOFS: usize = 8;
+
+/// A principal at a repository: what grants are about.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    host: String,
+    repository: String,
+    principal: Principal,
+}
+
+impl Scope {
+    pub(crate) fn new(host: &str, repository: &str, principal: Principal) -> Self {
+        Self { host: host.to_owned(), repository: repository.to_owned(), principal }
+    }
+
+    /// What everyone may read, this principal may too.
+    pub(crate) fn has(&self, store: &Store, digest: &Digest) -> bool {
+        self.has_in(store, &self.repository, digest)
+    }
+
+    /// Whether every layer of the manifest `digest` has been granted at once.
+    pub(crate) fn has_all_layers(&self, store: &Store, digest: &Digest) -> bool {
+        self.has_in(store, &self.all_layers(), digest)
+    }
+
+    pub(crate) fn grant(&self, store: &Store, digest: &Digest) -> Result<(), PublishError> {
+        store
+            .grants()
+            .put(&self.host, &self.repository, digest, &self.principal)
+            .map_err(store_error("record a grant"))
+    }
+
+    pub(crate) fn grant_all_layers(&self, store: &Store, digest: &Digest) -> Result<(), PublishError> {
+        store
+            .grants()
+            .put(&self.host, &self.all_layers(), digest, &self.principal)
+            .map_err(store_error("record a grant"))
+    }
+
+    /// Notes that this host has delivered every byte of `digest` to this node.
+    fn delivered(&self, store: &Store, digest: &Digest) -> Result<(), PublishError> {
+        store.grants().put_origin(&self.host, digest).map_err(store_error("record an origin"))
+    }
+
+    fn has_in(&self, store: &Store, repository: &str, digest: &Digest) -> bool {
+        let grants = store.grants();
+        grants.has(&self.host, repository, digest, &self.principal)
+            || grants.has(&self.host, repository, digest, &Principal::Anonymous)
+    }
+
+    /// No repository name contains `#`, so this name of its own cannot be confused with one.
+    fn all_layers(&self) -> String {
+        format!("{}#layers", self.repository)
+    }
+}
+
+impl Inner {
+    /// Proves access to each of `blobs`, which are in the store, and records it.
+    ///
+    /// A layout directory is the administrator's word that everyone may read what is in it.
+    pub(crate) async fn prove_all(
+        self: &Arc<Self>,
+        reference: &Reference,
+        origin: &Origin,
+        scope: &Scope,
+        blobs: Vec<(Digest, u64)>,
+    ) -> Result<(), PublishError> {
+        match origin {
+            Origin::Registry(repository) => {
+                stream::iter(blobs)
+                    .map(|(digest, size)| async move {
+                        self.prove(reference, repository, scope, &digest, size).await
+                    })
+                    .buffer_unordered(PARALLEL_PROOFS)
+                    .try_collect::<()>()
+                    .await
+            }
+            Origin::Layout(..) => {
+                let (inner, scope) = (Arc::clone(self), scope.clone());
+                self.blocking("record grants", move || {
+                    blobs.iter().try_for_each(|(digest, _)| scope.grant(&inner.store, digest))
+                })
+                .await
+            }
+        }
+    }
+
+    /// Records that this principal's own download delivered the whole of `digest`.
+    pub(crate) async fn record_delivery(
+        self: &Arc<Self>,
+        origin: &Origin,
+        scope: &Scope,
+        digest: &Digest,
+    ) -> Result<(), PublishError> {
+        let (inner, scope, digest) = (Arc::clone(self), scope.clone(), digest.clone());
+        let by_registry = matches!(origin, Origin::Registry(_));
+        self.blocking("record a grant", move || {
+            if by_registry {
+                scope.delivered(&inner.store, &digest)?;
+            }
+            scope.grant(&inner.store, &digest)
+        })
+        .await
+    }
+
+    /// Proves access to one blob of the store, unless it is known already.
+    async fn prove(
+        self: &Arc<Self>,
+        reference: &Reference,
+        repository: &Repository,
+        scope: &Scope,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), PublishError> {
+        let (inner, known, wanted) = (Arc::clone(self), scope.clone(), digest.clone());
+        let (granted, origin) = self
+            .blocking("look for a grant", move || {
+                let granted = known.has(&inner.store, &wanted);
+                Ok((granted, inner.store.grants().has_origin(&known.host, &wanted)))
+            })
+            .await?;
+        if granted {
+            return Ok(());
+        }
+        if origin {
+            repository.head_blob(digest).await.map_err(registry_error(reference))?;
+        } else {
+            for range in samples(size) {
+                let served = repository.read_range(digest, range.clone()).await.map_err(|error| {
+                    // A registry that has the name but not the bytes shows no access to them.
+                    if matches!(error, RegistryError::NotFound { .. }) {
+                        no_possession(reference, digest, repository)
+                    } else {
+                        registry_error(reference)(error)
+                    }
+                })?;
+                let (inner, wanted) = (Arc::clone(self), digest.clone());
+                let same = self
+                    .blocking("compare a blob with the registry's", move || {
+                        let file = inner.store.open_blob(&wanted).map_err(store_error("open a blob"))?;
+                        let mut stored = vec![0; (range.end - range.start) as usize];
+                        file.read_exact_at(&mut stored, range.start)
+                            .map_err(|error| store_error("read a blob")(error.into()))?;
+                        Ok(stored == served)
+                    })
+                    .await?;
+                if !same {
+                    return Err(no_possession(reference, digest, repository));
+                }
+            }
+        }
+        let (inner, scope, digest) = (Arc::clone(self), scope.clone(), digest.clone());
+        self.blocking("record a grant", move || scope.grant(&inner.store, &digest)).await
+    }
+}
+
+fn no_possession(reference: &Reference, digest: &Digest, repository: &Repository) -> PublishError {
+    PublishError::NoGrant {
+        reference: reference.to_string(),
+        reason: format!(
+            "{}/{} lists blob {digest} but does not serve its bytes",
+            repository.registry(),
+            repository.repository()
+        ),
+    }
+}
+
+/// The ranges that prove possession of a blob of `size` bytes.
+fn samples(size: u64) -> Vec<std::ops::Range<u64>> {
+    if size == 0 {
+        return Vec::new();
+    }
+    if size <= WHOLE_BYTES {
+        return std::iter::once(0..size).collect();
+    }
+    let mut random = rand::rng();
+    (0..SAMPLES)
+        .map(|_| {
+            let start = random.random_range(0..=size - SAMPLE_BYTES);
+            start..start + SAMPLE_BYTES
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_blobs_are_read_whole_and_large_ones_sampled_within_bounds() {
+        assert!(samples(0).is_empty());
+        assert_eq!(samples(5), [0..5]);
+        assert_eq!(samples(WHOLE_BYTES), [0..WHOLE_BYTES]);
+        for size in [WHOLE_BYTES + 1, 10 << 30] {
+            let ranges = samples(size);
+            assert_eq!(ranges.len() as u64, SAMPLES);
+            assert!(ranges.iter().all(|range| range.end <= size && range.end - range.start == SAMPLE_BYTES));
+        }
+        assert_ne!(samples(10 << 30), samples(10 << 30), "the ranges must not be guessable");
+    }
+}

@@ -1,0 +1,142 @@
+//! How far a pull has come, in bytes and in words.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The progress of one blob, asked when somebody wants to know.
+pub(crate) type BlobProgress = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// The progress of one publish; cheap to clone, shared by the job and by whoever shows it.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    phase: &'static str,
+    total: u64,
+    settled: u64,
+    resumed: u64,
+    started: Option<Instant>,
+    running: Vec<BlobProgress>,
+}
+
+/// A reading of [`Progress`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reading {
+    /// Bytes of the artifact that are on the node.
+    pub done: u64,
+    /// Bytes of the artifact; 0 while they are not known.
+    pub total: u64,
+    /// Mean rate of this pull in bytes a second.
+    pub rate: u64,
+    /// Time left at that rate.
+    pub left: Option<Duration>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Progress({})", self.describe())
+    }
+}
+
+impl Progress {
+    /// Names what is being done before bytes can be counted.
+    pub(crate) fn phase(&self, phase: &'static str) {
+        self.lock().phase = phase;
+    }
+
+    /// Bytes begin to arrive: `total` in all, `present` of them on the node already.
+    pub(crate) fn begin(&self, total: u64, present: u64, running: Vec<BlobProgress>) {
+        let resumed = running.iter().map(|done| done()).sum::<u64>();
+        let mut state = self.lock();
+        state.phase = "pulling";
+        state.total = total;
+        state.settled = present;
+        state.resumed = present + resumed;
+        state.started = Some(Instant::now());
+        state.running = running;
+    }
+
+    /// All bytes are there.
+    pub(crate) fn complete(&self) {
+        let mut state = self.lock();
+        state.phase = "mounting";
+        state.settled = state.total;
+        state.running.clear();
+    }
+
+    /// The numbers now.
+    pub fn read(&self) -> Reading {
+        let state = self.lock();
+        let done = state.settled + state.running.iter().map(|done| done()).sum::<u64>();
+        let seconds = state.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        #[expect(clippy::cast_sign_loss, reason = "a byte count over a positive time")]
+        let rate =
+            if seconds > 0.0 { (done.saturating_sub(state.resumed) as f64 / seconds) as u64 } else { 0 };
+        let left = (rate > 0).then(|| Duration::from_secs(state.total.saturating_sub(done) / rate));
+        Reading { done, total: state.total, rate, left }
+    }
+
+    /// One line for a person.
+    pub fn describe(&self) -> String {
+        let reading = self.read();
+        if reading.total == 0 {
+            let phase = self.lock().phase;
+            return if phase.is_empty() { "waiting".to_owned() } else { phase.to_owned() };
+        }
+        let percent = reading.done.saturating_mul(100) / reading.total;
+        let mut line =
+            format!("{} of {} ({percent} %)", human_bytes(reading.done), human_bytes(reading.total));
+        if let Some(left) = reading.left {
+            line += &format!(", {}/s, about {} s left", human_bytes(reading.rate), left.as_secs());
+        }
+        line
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `bytes` with a binary unit and one decimal.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(human_bytes(1023), "1023 B");
+        assert_eq!(human_bytes(1024), "1.0 KiB");
+        assert_eq!(human_bytes(5 << 30), "5.0 GiB");
+    }
+
+    #[test]
+    fn settled_and_running_bytes_add_up() {
+        let progress = Progress::default();
+        assert_eq!(progress.describe(), "waiting");
+        progress.phase("resolving");
+        assert_eq!(progress.describe(), "resolving");
+        progress.begin(400, 100, vec![Box::new(|| 50), Box::new(|| 50)]);
+        assert_eq!(progress.read().done, 200);
+        assert!(progress.describe().starts_with("200 B of 400 B (50 %)"), "{}", progress.describe());
+        progress.complete();
+        assert_eq!(progress.read().done, 400);
+    }
+}

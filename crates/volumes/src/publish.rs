@@ -1,0 +1,351 @@
+//! Publishing: from a request to a mounted volume, as one state machine.
+//!
+//! ```text
+//! absent --pin--> pending record --blobs, view--> mount --> mounted record
+//!    ^                 |                            |
+//!    +---- final error, unpublish, abandoned -------+
+//! ```
+//!
+//! Steps that only wait or talk to the network can be dropped at any point. Steps that change the disk or the
+//! mount table are awaited to their end, under the locks of `store.md`: target, view, (flight, refs within).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stowage_artifact::Digest;
+use stowage_store::{RecordState, View, VolumeRecord};
+
+use crate::error::{ClearError, PublishError, store_error};
+use crate::job::{Entry, Job, Outcome};
+use crate::origin::Origin;
+use crate::request::{Arguments, PublishRequest, Published, VolumeKey};
+use crate::reservations::Reserved;
+use crate::resolve::{Resolved, Resolver};
+use crate::{Inner, Volumes, mount};
+
+/// What is to be done for a call, found out under the target's lock.
+enum Found {
+    /// A healthy mount with the same arguments.
+    Mounted(Digest),
+    /// Nothing, or something to finish; the digest is pinned where an earlier call resolved one.
+    ToDo(Option<Digest>),
+}
+
+/// The blobs that the node lacks, and the room that they have been promised.
+pub(crate) struct Missing {
+    pub(crate) blobs: Vec<(Digest, u64)>,
+    pub(crate) room: HashMap<Digest, Arc<Reserved>>,
+}
+
+impl Volumes {
+    /// Publishes a volume, or joins the publish that is at work for it.
+    ///
+    /// Returns when the volume is mounted, or after `request.wait` with [`PublishError::InProgress`] while the
+    /// work goes on. Dropping the future does not stop the work.
+    pub async fn publish(&self, request: PublishRequest) -> Outcome {
+        let key = request.key();
+        let arguments = request.arguments();
+        // At most twice: once more after a job with another credential has been ended.
+        loop {
+            match self.inner.jobs.enter(
+                &key,
+                &arguments,
+                &request.access.principal,
+                &request.progress,
+                self.inner.options.max_pending_volumes,
+            ) {
+                Entry::Started(job) => {
+                    self.start(key, Arc::clone(&job), request.clone());
+                    return wait(&job, &request).await;
+                }
+                Entry::Joined(job) => return wait(&job, &request).await,
+                Entry::Superseded(job) => job.settled().await,
+                Entry::Conflict(job) => {
+                    return Err(conflict(&key, &job.arguments, &arguments));
+                }
+                Entry::Full(waiting) => {
+                    let limit = self.inner.options.max_pending_volumes;
+                    return Err(PublishError::QueueFull { waiting, limit });
+                }
+                Entry::Closed => return Err(PublishError::ShuttingDown),
+            }
+        }
+    }
+
+    /// Runs the job as a task of its own, which outlives every call.
+    fn start(&self, key: VolumeKey, job: Arc<Job>, request: PublishRequest) {
+        let volumes = self.clone();
+        let tracker = self.inner.tasks.clone();
+        tracker.spawn(async move {
+            let work = {
+                let (inner, job) = (Arc::clone(&volumes.inner), Arc::clone(&job));
+                tokio::spawn(async move { inner.run(&job, &request).await })
+            };
+            // A panic in the work must not leave a job that nobody finishes.
+            let outcome = work.await.unwrap_or(Err(PublishError::Died { doing: "publish a volume" }));
+            volumes.inner.jobs.leave(&key, &job);
+            job.finish(outcome);
+        });
+    }
+}
+
+async fn wait(job: &Job, request: &PublishRequest) -> Outcome {
+    job.wait(request.wait).await.unwrap_or_else(|| {
+        Err(PublishError::InProgress {
+            reference: request.attributes.reference.to_string(),
+            progress: job.progress.describe(),
+        })
+    })
+}
+
+impl Inner {
+    /// The whole of one publish. On a final error nothing of it is left.
+    async fn run(self: &Arc<Self>, job: &Arc<Job>, request: &PublishRequest) -> Outcome {
+        let outcome = self.attempt(job, request).await;
+        if let Err(error) = &outcome {
+            tracing::info!(volume = %request.volume_id, %error, "volume is not published");
+            // A conflict is about another volume's record, which stays.
+            let conflict = matches!(error, PublishError::Conflict { .. });
+            if error.meaning().is_final() && !conflict {
+                self.roll_back(request).await;
+            }
+        }
+        outcome
+    }
+
+    async fn attempt(self: &Arc<Self>, job: &Arc<Job>, request: &PublishRequest) -> Outcome {
+        let id = &request.volume_id;
+        let pinned = match self.find(request).await? {
+            Found::Mounted(digest) => {
+                return Ok(Published {
+                    digest,
+                    fetched: 0,
+                    cached: 0,
+                    elapsed: job.started.elapsed(),
+                    already: true,
+                });
+            }
+            Found::ToDo(pinned) => pinned,
+        };
+        self.options.policy.check(&request.attributes.reference)?;
+        let origin = self.registry_of(request);
+
+        job.progress.phase("resolving the reference");
+        let resolved = job
+            .unless_ended(id, {
+                let resolver = Resolver {
+                    cache: Some(self),
+                    origin: &origin,
+                    principal: &request.access.principal,
+                    attributes: &request.attributes,
+                    platform: &self.options.platform,
+                };
+                async move { resolver.resolve(pinned).await }
+            })
+            .await?;
+        let missing = self.pin(request, &resolved).await?;
+        let pulled = job.unless_ended(id, self.bring(job, request, &origin, &resolved, missing)).await?;
+        job.progress.complete();
+        let view = self.view(request, &resolved).await?;
+        self.mount(job, request, &resolved, view).await?;
+        let elapsed = job.started.elapsed();
+        tracing::info!(
+            volume = %id,
+            reference = %request.attributes.reference,
+            digest = %resolved.digest,
+            fetched = pulled.fetched,
+            cached = pulled.cached,
+            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            "volume is published"
+        );
+        Ok(Published {
+            digest: resolved.digest,
+            fetched: pulled.fetched,
+            cached: pulled.cached,
+            elapsed,
+            already: false,
+        })
+    }
+
+    /// The registry that the request names, asked with the request's own credential.
+    pub(crate) fn registry_of(&self, request: &PublishRequest) -> Origin {
+        let credential = request.access.credential.clone();
+        Origin::Registry(self.registry.repository(&request.attributes.reference, credential))
+    }
+
+    /// What is at the target, and what earlier calls have left to go on with.
+    async fn find(self: &Arc<Self>, request: &PublishRequest) -> Result<Found, PublishError> {
+        let key = request.key();
+        let _target = self.targets.lock(&key.target).await;
+        let (inner, request) = (Arc::clone(self), request.clone());
+        self.blocking("look at the target", move || {
+            // The path is checked before anything is believed about it.
+            inner.target_root.find(&request.target).map_err(|error| PublishError::Target(Arc::new(error)))?;
+            let Some(record) = inner
+                .store
+                .record(&request.volume_id, &request.target)
+                .map_err(store_error("read the volume's record"))?
+            else {
+                let pinned = inner
+                    .store
+                    .records_of(&request.volume_id)
+                    .map_err(store_error("read the volume's records"))?
+                    .into_iter()
+                    .filter(|record| record.reference == request.attributes.reference.to_string())
+                    .find_map(|record| record.manifest_digest);
+                return Ok(Found::ToDo(pinned));
+            };
+            let recorded = arguments_of(&record);
+            if recorded != request.arguments() {
+                return Err(conflict(&key, &recorded, &request.arguments()));
+            }
+            match record.manifest_digest.clone() {
+                Some(digest) if record.state == RecordState::Mounted && mount::is_healthy(&record)? => {
+                    Ok(Found::Mounted(digest))
+                }
+                digest => Ok(Found::ToDo(digest)),
+            }
+        })
+        .await
+    }
+
+    /// Writes the pending record, from which moment nothing that it names is collected. Returns the blobs that
+    /// the node lacks, with the room for them. Refuses before the first byte where they would not fit.
+    pub(crate) async fn pin(
+        self: &Arc<Self>,
+        request: &PublishRequest,
+        resolved: &Resolved,
+    ) -> Result<Missing, PublishError> {
+        let record = pending_record(request, resolved);
+        let wanted = resolved.plan.layout.blobs();
+        let inline = resolved.plan.layout.inline().clone();
+        let (inner, reference) = (Arc::clone(self), request.attributes.reference.clone());
+        self.blocking("pin the volume's blobs", move || {
+            let missing = inner.store.pin(&record).map_err(store_error("write the volume's record"))?;
+            let mut blobs = Vec::new();
+            for digest in missing {
+                if let Some(bytes) = inline.get(&digest) {
+                    inner.store.put_blob(&digest, bytes).map_err(store_error("store an inline blob"))?;
+                } else if let Some(size) = wanted.get(&digest) {
+                    blobs.push((digest, *size));
+                }
+            }
+            let room = inner.reservations.admit(&inner.store, &blobs).map_err(|error| {
+                PublishError::Space { reference: reference.to_string(), source: Arc::new(error) }
+            })?;
+            Ok(Missing { blobs, room })
+        })
+        .await
+    }
+
+    /// The view of the volume, built where it does not exist yet.
+    pub(crate) async fn view(
+        self: &Arc<Self>,
+        request: &PublishRequest,
+        resolved: &Resolved,
+    ) -> Result<View, PublishError> {
+        let spec = resolved.view_spec(&request.attributes);
+        let reference = resolved.reference.to_string();
+        let inner = Arc::clone(self);
+        self.blocking("build the view", move || {
+            inner
+                .store
+                .build_view(&spec)
+                .map_err(|error| PublishError::View { reference, source: Arc::new(error) })
+        })
+        .await
+    }
+
+    /// Puts the view at the target and records it, under the target's lock and then the view's.
+    async fn mount(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        request: &PublishRequest,
+        resolved: &Resolved,
+        view: View,
+    ) -> Result<(), PublishError> {
+        let _target = self.targets.lock(&request.target).await;
+        let _view = self.views.lock(&view.id).await;
+        // An unpublish sets the reason first and then waits for this lock: from here on it finds the mount.
+        if let Some(reason) = job.ended() {
+            return Err(reason.error(&request.volume_id));
+        }
+        let record = pending_record(request, resolved);
+        let inner = Arc::clone(self);
+        self.blocking("mount the volume", move || inner.mount_recorded(record, &view)).await
+    }
+
+    /// Removes what a failed publish has left: the record, and the target where we made it.
+    async fn roll_back(self: &Arc<Self>, request: &PublishRequest) {
+        let _target = self.targets.lock(&request.target).await;
+        let (inner, request) = (Arc::clone(self), request.clone());
+        let cleaned = self
+            .blocking("roll a failed publish back", move || {
+                // A target that is refused has nothing of ours; its record, if any, goes all the same.
+                match inner.clear_target(&request.target) {
+                    Ok(_) | Err(ClearError::Target(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                inner
+                    .store
+                    .remove_record(&request.volume_id, &request.target)
+                    .map_err(store_error("remove the volume's record"))
+            })
+            .await;
+        if let Err(error) = cleaned {
+            tracing::warn!(%error, "a failed publish could not be rolled back; the next start repairs it");
+        }
+    }
+}
+
+fn pending_record(request: &PublishRequest, resolved: &Resolved) -> VolumeRecord {
+    let arguments = request.arguments();
+    let mut blobs: Vec<Digest> = resolved.documents.clone();
+    blobs.extend(resolved.plan.layout.blobs().into_keys());
+    VolumeRecord {
+        volume_id: request.volume_id.clone(),
+        target: request.target.clone(),
+        state: RecordState::Pending,
+        readonly: arguments.readonly,
+        capability: arguments.capability,
+        attributes: arguments.attributes,
+        reference: request.attributes.reference.to_string(),
+        manifest_digest: Some(resolved.digest.clone()),
+        view: None,
+        blobs,
+        dev_ino: None,
+        created: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+    }
+}
+
+pub(crate) fn arguments_of(record: &VolumeRecord) -> Arguments {
+    Arguments {
+        attributes: record.attributes.clone(),
+        capability: record.capability.clone(),
+        readonly: record.readonly,
+    }
+}
+
+fn conflict(key: &VolumeKey, recorded: &Arguments, asked: &Arguments) -> PublishError {
+    let difference = if recorded.readonly != asked.readonly {
+        format!("readonly is {}, asked for {}", recorded.readonly, asked.readonly)
+    } else if recorded.capability != asked.capability {
+        format!("the capability is {}, asked for {}", recorded.capability, asked.capability)
+    } else {
+        let name = recorded
+            .attributes
+            .keys()
+            .chain(asked.attributes.keys())
+            .find(|name| recorded.attributes.get(*name) != asked.attributes.get(*name));
+        format!("attribute {}", name.map_or("unknown", String::as_str))
+    };
+    PublishError::Conflict { volume_id: key.volume_id.clone(), target: key.target.clone(), difference }
+}
+
+/// How long a call may wait, from the caller's deadline: 5 s before it, and at most `publish_wait`.
+pub fn wait_within(publish_wait: Duration, deadline: Option<Duration>) -> Duration {
+    deadline.map_or(publish_wait, |left| publish_wait.min(left.saturating_sub(Duration::from_secs(5))))
+}

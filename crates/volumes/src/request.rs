@@ -1,0 +1,110 @@
+//! What a caller asks of a volume, already parsed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stowage_artifact::{Digest, VolumeAttributes};
+use stowage_registry::Credential;
+use stowage_store::Principal;
+
+use crate::progress::Progress;
+
+/// With what a registry is asked, and who is thereby shown to have access.
+#[derive(Clone)]
+pub struct Access {
+    pub(crate) credential: Option<Credential>,
+    pub(crate) principal: Principal,
+}
+
+impl Access {
+    /// The access of whoever holds `credential`, or of everyone where there is none.
+    pub fn of(credential: Option<Credential>) -> Self {
+        let principal = credential.as_ref().map_or(Principal::Anonymous, principal_of);
+        Self { credential, principal }
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.credential.is_some() { "Access(credential)" } else { "Access(anonymous)" })
+    }
+}
+
+/// Who holds a credential. The store keeps only a keyed fingerprint of it.
+fn principal_of(credential: &Credential) -> Principal {
+    match credential {
+        Credential::Password { username, password } => {
+            Principal::Secret(username.clone(), password.expose().to_owned())
+        }
+        // No user name can be empty, so this is no password's principal.
+        Credential::IdentityToken(token) => Principal::Secret(String::new(), token.expose().to_owned()),
+    }
+}
+
+/// One volume to publish at one target path.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    /// The CSI volume id; foreign text, never used as a path.
+    pub volume_id: String,
+    /// Where the volume is to appear.
+    pub target: PathBuf,
+    /// The CSI request's own `readonly`; volumes are read-only either way.
+    pub readonly: bool,
+    /// The CSI capability in words that can be compared, for example `mount/SINGLE_NODE_WRITER`.
+    pub capability: String,
+    /// What to mount and how.
+    pub attributes: VolumeAttributes,
+    /// The pod's namespace, by which downloads are queued fairly.
+    pub namespace: String,
+    /// How the registry is asked.
+    pub access: Access,
+    /// How long this call waits for a download before it answers [`crate::PublishError::InProgress`].
+    pub wait: Duration,
+    /// Where the caller watches how far the work has come.
+    pub progress: Progress,
+}
+
+/// The part of a request that must not differ between two calls for one target.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Arguments {
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) capability: String,
+    pub(crate) readonly: bool,
+}
+
+impl PublishRequest {
+    pub(crate) fn arguments(&self) -> Arguments {
+        Arguments {
+            attributes: self.attributes.canonical(),
+            capability: self.capability.clone(),
+            readonly: self.readonly,
+        }
+    }
+
+    pub(crate) fn key(&self) -> VolumeKey {
+        VolumeKey { volume_id: self.volume_id.clone(), target: self.target.clone() }
+    }
+}
+
+/// One volume at one target: what locks, jobs and records are about.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct VolumeKey {
+    pub(crate) volume_id: String,
+    pub(crate) target: PathBuf,
+}
+
+/// A volume that is mounted.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The digest that the reference was resolved to; an index where it named one.
+    pub digest: Digest,
+    /// Bytes that this publish had to wait for.
+    pub fetched: u64,
+    /// Bytes that were in the store already.
+    pub cached: u64,
+    /// From the first publish call to the mount.
+    pub elapsed: Duration,
+    /// The volume was mounted before this call.
+    pub already: bool,
+}

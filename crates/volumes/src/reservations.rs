@@ -1,0 +1,121 @@
+//! Room on the disk that downloads have been promised. Volumes that share a download share its room.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use stowage_artifact::Digest;
+use stowage_store::{Admission, AdmitError, Store};
+
+/// The room for one blob; given back when the last volume that waits for it lets go.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    /// Shared with the other blobs that were admitted in one step.
+    admission: Arc<Admission>,
+    bytes: u64,
+    on_disk: AtomicBool,
+}
+
+impl Reserved {
+    /// The blob's bytes are reserved on the disk itself now, where everybody sees them.
+    pub(crate) fn on_disk(&self) {
+        if !self.on_disk.swap(true, Ordering::AcqRel) {
+            self.admission.written(self.bytes);
+        }
+    }
+}
+
+/// What has been promised, by blob.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(Mutex<HashMap<Digest, Weak<Reserved>>>);
+
+impl Reservations {
+    /// Promises room for those of `blobs` that nobody has been promised room for; evicts before it refuses.
+    pub(crate) fn admit(
+        &self,
+        store: &Store,
+        blobs: &[(Digest, u64)],
+    ) -> Result<HashMap<Digest, Arc<Reserved>>, AdmitError> {
+        let mut shared = HashMap::new();
+        if blobs.is_empty() {
+            return Ok(shared);
+        }
+        let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        promised.retain(|_, reserved| reserved.strong_count() > 0);
+        let mut new = Vec::new();
+        let mut needed = 0_u64;
+        for (digest, size) in blobs {
+            if let Some(reserved) = promised.get(digest).and_then(Weak::upgrade) {
+                shared.insert(digest.clone(), reserved);
+            } else {
+                // What an interrupted download has on the disk needs no room again.
+                let bytes = size.saturating_sub(store.ingest_bytes(digest));
+                needed = needed.saturating_add(bytes);
+                new.push((digest, bytes));
+            }
+        }
+        let admission = Arc::new(store.admit(needed, new.len() as u64)?);
+        for (digest, bytes) in new {
+            let reserved = Arc::new(Reserved {
+                admission: Arc::clone(&admission),
+                bytes,
+                on_disk: AtomicBool::new(false),
+            });
+            promised.insert(digest.clone(), Arc::downgrade(&reserved));
+            shared.insert(digest.clone(), reserved);
+        }
+        Ok(shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stowage_artifact::Algorithm;
+    use stowage_store::{MadeUpSpace, MinFree, StoreOptions, Testing};
+
+    use super::*;
+
+    #[test]
+    fn a_shared_download_is_promised_room_once_and_gives_it_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            min_free: MinFree { bytes_percent: 0, inodes_percent: 0 },
+            testing: Testing { space: Some(MadeUpSpace::new(100 << 20, 0)), ..Testing::default() },
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let blob = |name: &str| (Digest::of(Algorithm::Sha256, name.as_bytes()), 60 << 20);
+        let reservations = Reservations::default();
+        let first = reservations.admit(&store, &[blob("a")]).unwrap();
+        let second = reservations.admit(&store, &[blob("a")]).unwrap();
+        assert!(reservations.admit(&store, &[blob("b")]).is_err(), "60 + 60 of 100 MiB");
+        drop(first);
+        assert!(reservations.admit(&store, &[blob("b")]).is_err(), "the second volume still waits");
+        drop(second);
+        assert!(reservations.admit(&store, &[blob("b")]).is_ok());
+    }
+
+    #[test]
+    fn bytes_on_the_disk_are_not_counted_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            min_free: MinFree { bytes_percent: 0, inodes_percent: 0 },
+            testing: Testing { space: Some(MadeUpSpace::new(100 << 20, 0)), ..Testing::default() },
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"a");
+        let reservations = Reservations::default();
+        let held = reservations.admit(&store, &[(digest.clone(), 60 << 20)]).unwrap();
+        let ingest = store.ingest(&digest, 60 << 20).unwrap();
+        ingest.preallocate().unwrap();
+        for _ in 0..2 {
+            held[&digest].on_disk();
+        }
+        let other = (Digest::of(Algorithm::Sha256, b"b"), 30 << 20);
+        assert!(reservations.admit(&store, std::slice::from_ref(&other)).is_ok());
+        drop((held, ingest));
+        // A restart finds the bytes of the interrupted download in place.
+        assert!(reservations.admit(&store, &[(digest, 60 << 20)]).is_ok());
+    }
+}

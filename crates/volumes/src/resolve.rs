@@ -1,0 +1,209 @@
+//! From a reference to a plan: which digest, which manifest, which files. Fetches documents only, never blobs.
+
+use std::sync::Arc;
+
+use stowage_artifact::{
+    Digest, Document, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform, PullPolicy, Reference,
+    VolumeAttributes, needs_config, plan,
+};
+use stowage_store::{Principal, ViewSpec};
+
+use crate::Inner;
+use crate::error::{PublishError, store_error};
+use crate::origin::Origin;
+
+/// How many indexes may lie within an index.
+const MAX_INDEX_DEPTH: usize = 3;
+
+/// A reference that has become a plan.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What was asked for.
+    pub reference: Reference,
+    /// What the reference named: a manifest or an index.
+    pub digest: Digest,
+    /// The manifest that is mounted; `digest` itself unless that is an index.
+    pub manifest_digest: Digest,
+    /// That manifest.
+    pub manifest: Manifest,
+    /// The files it becomes.
+    pub plan: Plan,
+    /// Manifests, and the config where it was needed: kept in the store with the volume.
+    pub documents: Vec<Digest>,
+}
+
+impl Resolved {
+    /// What the store needs to know to build or find the view.
+    pub(crate) fn view_spec(&self, attributes: &VolumeAttributes) -> ViewSpec {
+        ViewSpec::new(self.plan.layout.clone(), attributes).with_source(self.manifest_digest.clone())
+    }
+}
+
+/// Resolves one reference for one principal, with the store's documents where there is a store.
+pub(crate) struct Resolver<'a> {
+    pub(crate) cache: Option<&'a Arc<Inner>>,
+    pub(crate) origin: &'a Origin,
+    pub(crate) principal: &'a Principal,
+    pub(crate) attributes: &'a VolumeAttributes,
+    pub(crate) platform: &'a Platform,
+}
+
+impl Resolver<'_> {
+    /// Resolves the attributes' reference. `pinned` is the digest that an earlier call for the volume resolved to.
+    pub(crate) async fn resolve(&self, pinned: Option<Digest>) -> Result<Resolved, PublishError> {
+        let attributes = self.attributes;
+        let reference = &attributes.reference;
+        let digest = match pinned.or_else(|| reference.digest().cloned()) {
+            Some(digest) => digest,
+            None => self.resolve_tag().await?,
+        };
+        let mut documents = Vec::new();
+        let (manifest_digest, manifest) = self.manifest(&digest, &mut documents).await?;
+        let options = PlanOptions::from(attributes);
+        let config = if needs_config(&manifest, &options) {
+            documents.push(manifest.config.digest.clone());
+            Some(self.config(&manifest).await?)
+        } else {
+            None
+        };
+        let plan = plan(&manifest, config.as_deref(), &options).map_err(|error| PublishError::Layout {
+            reference: reference.to_string(),
+            source: Arc::new(error),
+        })?;
+        Ok(Resolved { reference: reference.clone(), digest, manifest_digest, manifest, plan, documents })
+    }
+
+    /// The manifest that `digest` leads to, through indexes where it names one; notes every document on the way.
+    async fn manifest(
+        &self,
+        digest: &Digest,
+        documents: &mut Vec<Digest>,
+    ) -> Result<(Digest, Manifest), PublishError> {
+        let reference = || self.attributes.reference.to_string();
+        let mut digest = digest.clone();
+        for _ in 0..=MAX_INDEX_DEPTH {
+            documents.push(digest.clone());
+            match self.document(&digest).await? {
+                Document::Manifest(manifest) => return Ok((digest, manifest)),
+                Document::Index(index) => {
+                    let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
+                    digest = index
+                        .select(platform.as_ref(), variant.as_ref(), self.platform)
+                        .map_err(|error| PublishError::Select {
+                            reference: reference(),
+                            source: Arc::new(error),
+                        })?
+                        .digest
+                        .clone();
+                }
+            }
+        }
+        Err(PublishError::NestedIndex { reference: reference(), depth: MAX_INDEX_DEPTH + 1, digest })
+    }
+
+    fn never(&self) -> bool {
+        self.attributes.pull_policy == PullPolicy::Never
+    }
+
+    fn not_present(&self) -> PublishError {
+        PublishError::NotPresent { reference: self.attributes.reference.to_string() }
+    }
+
+    /// The digest of a tag, as the pull policy says: from the node or from the registry.
+    async fn resolve_tag(&self) -> Result<Digest, PublishError> {
+        let reference = &self.attributes.reference;
+        let Some(inner) = self.cache else {
+            return self.origin.resolve(reference).await;
+        };
+        if self.attributes.pull_policy != PullPolicy::Always {
+            let (store, name) = (inner.store.clone(), reference.to_string());
+            let known = inner
+                .blocking("look for the tag", move || {
+                    let digest = store.tag(&name).map_err(store_error("read the tag"))?;
+                    Ok(digest.filter(|digest| store.blob_size(digest).is_some()))
+                })
+                .await?;
+            match known {
+                Some(digest) => return Ok(digest),
+                None if self.never() => return Err(self.not_present()),
+                None => {}
+            }
+        }
+        let digest = self.origin.resolve(reference).await?;
+        let (store, name, found) = (inner.store.clone(), reference.to_string(), digest.clone());
+        inner
+            .blocking("remember the tag", move || {
+                store.put_tag(&name, &found).map_err(store_error("remember the tag"))
+            })
+            .await?;
+        Ok(digest)
+    }
+
+    /// A manifest or index: from the store where this principal is known to have access, else from the registry
+    /// with the principal's own credential, which is the proof.
+    async fn document(&self, digest: &Digest) -> Result<Document, PublishError> {
+        if let Some(bytes) = self.stored(digest).await? {
+            return self.parse(&bytes, None);
+        }
+        let raw = self.origin.manifest(&self.attributes.reference, digest).await?;
+        // Parsed before it is kept: what cannot be mounted leaves nothing behind.
+        let document = self.parse(&raw.bytes, raw.media_type.as_deref())?;
+        self.keep(digest, raw.bytes).await?;
+        Ok(document)
+    }
+
+    /// The config blob, for families whose file names are in it.
+    async fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+        let config = &manifest.config;
+        let bytes = if let Some(data) = &config.data {
+            data.clone()
+        } else if let Some(bytes) = self.stored(&config.digest).await? {
+            return Ok(bytes);
+        } else {
+            self.origin.small_blob(&self.attributes.reference, config, MAX_CONFIG_BYTES).await?
+        };
+        self.keep(&config.digest, bytes.clone()).await?;
+        Ok(bytes)
+    }
+
+    /// The document from the store, where it is there and the principal may read it.
+    async fn stored(&self, digest: &Digest) -> Result<Option<Vec<u8>>, PublishError> {
+        let Some(inner) = self.cache else { return Ok(None) };
+        let (work, wanted) = (Arc::clone(inner), digest.clone());
+        let scope = self.origin.scope(self.principal);
+        let (stored, granted) = inner
+            .blocking("read a manifest from the store", move || {
+                Ok((work.read_small(&wanted)?, scope.has(&work.store, &wanted)))
+            })
+            .await?;
+        match stored {
+            Some(bytes) if granted => Ok(Some(bytes)),
+            Some(_) if self.never() => Err(PublishError::NoGrant {
+                reference: self.attributes.reference.to_string(),
+                reason: "pullPolicy is Never, so the registry was not asked".to_owned(),
+            }),
+            None if self.never() => Err(self.not_present()),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Stores a document that the principal has just read from the registry, and the grant that follows.
+    async fn keep(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let Some(inner) = self.cache else { return Ok(()) };
+        let (store, digest) = (inner.store.clone(), digest.clone());
+        let scope = self.origin.scope(self.principal);
+        inner
+            .blocking("store a manifest", move || {
+                store.put_blob(&digest, &bytes).map_err(store_error("store a manifest"))?;
+                scope.grant(&store, &digest)
+            })
+            .await
+    }
+
+    fn parse(&self, bytes: &[u8], media_type: Option<&str>) -> Result<Document, PublishError> {
+        Document::parse(bytes, media_type).map_err(|error| PublishError::Manifest {
+            reference: self.attributes.reference.to_string(),
+            source: Arc::new(error),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Unpublishing: never waits for a download, never fails for what is not there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stowage_sys::{TargetError, UnmountError};
+
+use crate::Volumes;
+use crate::error::ClearError;
+use crate::job::EndReason;
+use crate::request::VolumeKey;
+
+/// Why a volume is not unpublished.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum UnpublishError {
+    /// The path is not one that a volume can be at.
+    #[error(transparent)]
+    Target(Arc<TargetError>),
+    /// The kernel refused.
+    #[error(transparent)]
+    Unmount(Arc<UnmountError>),
+    /// A task of our own died.
+    #[error(
+        "a task of the node plugin died while it was to unpublish the volume; see its log, then try again"
+    )]
+    Died,
+}
+
+impl Volumes {
+    /// Takes the volume away from `target`: ends a publish at work, unmounts, removes directory and record.
+    ///
+    /// What is unknown, absent or never mounted is done already. An unreadable store does not matter: what is
+    /// mounted is asked of the kernel.
+    pub async fn unpublish(&self, volume_id: &str, target: &Path) -> Result<(), UnpublishError> {
+        let inner = &self.inner;
+        let key = VolumeKey { volume_id: volume_id.to_owned(), target: target.to_owned() };
+        if let Some(job) = inner.jobs.get(&key) {
+            job.end(EndReason::Unpublished);
+            job.settled().await;
+        }
+        let _target = inner.targets.lock(&key.target).await;
+        let work = Arc::clone(inner);
+        inner
+            .blocking("unpublish the volume", move || Ok(work.take_away(&key)))
+            .await
+            .unwrap_or(Err(UnpublishError::Died))
+    }
+}
+
+impl crate::Inner {
+    fn take_away(&self, key: &VolumeKey) -> Result<(), UnpublishError> {
+        let unmounted = self.clear_target(&key.target).map_err(|error| match error {
+            ClearError::Target(source) => UnpublishError::Target(Arc::new(source)),
+            ClearError::Unmount(source) => UnpublishError::Unmount(Arc::new(source)),
+        })?;
+        if let Err(error) = self.store.remove_record(&key.volume_id, &key.target) {
+            // The mount is gone, which is what was asked; housekeeping drops the record.
+            tracing::warn!(volume = %key.volume_id, %error, "the volume's record could not be removed");
+        }
+        if unmounted {
+            tracing::info!(volume = %key.volume_id, "volume is unpublished");
+        }
+        Ok(())
+    }
+}
