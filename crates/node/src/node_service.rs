@@ -64,7 +64,7 @@ impl Node for NodeService {
         request: Request<NodePublishVolumeRequest>,
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
         let result = self.publish(request).await;
-        self.0.metrics.publish(status::label(result.as_ref().map(|()| ())));
+        self.0.metrics.publish(status::label(result.as_ref()));
         if let Err(error) = &result {
             tracing::info!(code = ?error.code(), message = error.message(), "publish answered with an error");
         }
@@ -77,7 +77,7 @@ impl Node for NodeService {
     ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
         let started = Instant::now();
         let result = self.unpublish(request.into_inner()).await;
-        self.0.metrics.unpublish(status::label(result.as_ref().map(|()| ())), started.elapsed());
+        self.0.metrics.unpublish(status::label(result.as_ref()), started.elapsed());
         if let Err(error) = &result {
             tracing::warn!(code = ?error.code(), message = error.message(), "unpublish answered with an error");
         }
@@ -92,7 +92,7 @@ impl Node for NodeService {
         let id = arguments::volume_id(request.volume_id)?;
         let path = arguments::volume_path(request.volume_path)?;
         let stats = self.volumes()?.stats(&id, &path).await.map_err(|error| status::of_stats(&error))?;
-        Ok(Response::new(usage(stats)))
+        Ok(Response::new(usage(&stats)))
     }
 
     /// A damaged file, or a mount that is gone (CSI 1.13; earlier versions had a condition in the stats).
@@ -160,7 +160,7 @@ impl Node for NodeService {
 }
 
 /// All of a volume is used and nothing is available: it cannot be written.
-fn usage(stats: VolumeStats) -> NodeGetVolumeStatsResponse {
+fn usage(stats: &VolumeStats) -> NodeGetVolumeStatsResponse {
     let full = |unit: Unit, count: u64| {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         VolumeUsage { available: 0, total: count, used: count, unit: unit.into() }

@@ -51,7 +51,7 @@ impl RegistrationOptions {
             driver_name,
             endpoint,
             directory,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             check: Duration::from_secs(5),
         }
     }

@@ -36,19 +36,21 @@ pub async fn serve(plugin: Plugin, socket: &Path, stop: CancellationToken) -> Re
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
-        result = &mut server => result?,
-        () = stop.cancelled() => {
-            let ending = async {
-                if let Some(volumes) = plugin.volumes() {
-                    volumes.shutdown().await;
-                }
-                (&mut server).await
-            };
-            match tokio::time::timeout(GRACE, ending).await {
-                Ok(result) => result?,
-                Err(_) => tracing::warn!("some calls did not end within {} s of the stop", GRACE.as_secs()),
-            }
+        // First: once told to stop, the server may end by itself before the volumes are shut down.
+        biased;
+        () = stop.cancelled() => {}
+        result = &mut server => return Ok(result?),
+    }
+    let ending = async {
+        if let Some(volumes) = plugin.volumes() {
+            volumes.shutdown().await;
         }
+        server.await
+    };
+    if let Ok(result) = tokio::time::timeout(GRACE, ending).await {
+        result?;
+    } else {
+        tracing::warn!("some calls did not end within {} s of the stop", GRACE.as_secs());
     }
     drop(owned);
     Ok(())

@@ -28,11 +28,7 @@ pub(crate) fn of_publish(error: &PublishError) -> Status {
 
 /// The status of a failed unpublish.
 pub(crate) fn of_unpublish(error: &UnpublishError) -> Status {
-    let code = match error {
-        UnpublishError::Target(_) => Code::InvalidArgument,
-        UnpublishError::Unmount(_) | UnpublishError::Died => Code::Internal,
-    };
-    Status::new(code, error.to_string())
+    Status::new(code(error.meaning()), error.to_string())
 }
 
 /// The status of failed stats.
@@ -45,9 +41,9 @@ pub(crate) fn of_stats(error: &StatsError) -> Status {
 }
 
 /// The label of a metric for a result: `ok`, or the code in snake case.
-pub(crate) fn label(result: Result<(), &Status>) -> &'static str {
+pub(crate) fn label(result: Result<&(), &Status>) -> &'static str {
     match result.map_err(Status::code) {
-        Ok(()) | Err(Code::Ok) => "ok",
+        Ok(&()) | Err(Code::Ok) => "ok",
         Err(Code::Cancelled) => "cancelled",
         Err(Code::Unknown) => "unknown",
         Err(Code::InvalidArgument) => "invalid_argument",

@@ -12,8 +12,11 @@ pub(crate) const TAGS: &str = "tags";
 pub(crate) const GRANTS: &str = "grants";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TRASH: &str = "trash";
+/// Always empty: the second lower layer of read-only overlays, which have at least two.
+pub(crate) const EMPTY: &str = "empty";
 /// The directories that every store has.
-pub(crate) const DIRECTORIES: [&str; 8] = [BLOBS, INGEST, VIEWS, VOLUMES, TAGS, GRANTS, QUARANTINE, TRASH];
+pub(crate) const DIRECTORIES: [&str; 9] =
+    [BLOBS, INGEST, VIEWS, VOLUMES, TAGS, GRANTS, QUARANTINE, TRASH, EMPTY];
 
 pub(crate) const FORMAT: &str = "format.json";
 pub(crate) const LOCK: &str = "node.lock";

@@ -147,6 +147,11 @@ impl Store {
         self.inner.io.root()
     }
 
+    /// A directory that is always empty, for the second layer of a read-only overlay.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.root().join(names::EMPTY)
+    }
+
     /// How the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.inner.options

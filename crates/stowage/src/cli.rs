@@ -1,5 +1,10 @@
 //! The command line. Every option is a flag with an environment variable.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help text, which shows backticks as they are"
+)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -47,7 +52,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Mount an artifact at a directory
     Mount(MountArgs),
-    /// Unmount what `stowage mount` has mounted
+    /// Unmount what `stowage mount` has mounted, and remove the empty directory
     Unmount(UnmountArgs),
     /// Bring an artifact into the store, from a registry or an OCI layout directory (oci:DIR)
     Pull(PullArgs),

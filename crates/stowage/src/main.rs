@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(Failure::Failed(error)) => (error, 1),
         Err(Failure::Configuration(error)) => (error, 64),
     };
-    eprint(&error);
+    eprint(&sentence(&error));
     ExitCode::from(code)
 }
 
@@ -66,7 +66,28 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
+/// The error and its causes as one line; most causes are in the sentence of the error already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => line,
+        before => format!("{before}: {cause}"),
+    })
+}
+
 #[expect(clippy::print_stderr, reason = "the one place where an error reaches the person")]
-fn eprint(error: &anyhow::Error) {
-    eprintln!("stowage: {error:#}");
+fn eprint(sentence: &str) {
+    eprintln!("stowage: {sentence}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let told = anyhow::Error::new(inner).context("cannot read x: disk on fire").context("setting up");
+        assert_eq!(sentence(&told), "setting up: cannot read x: disk on fire");
+    }
 }

@@ -100,8 +100,10 @@ pub(crate) fn open_store(args: &StoreArgs) -> Result<Store, Failure> {
 }
 
 /// Volumes for a command at a terminal: anything beneath `/` can be a target.
-pub(crate) fn volumes(store: Store, registry: Registry) -> Result<Volumes, Failure> {
+pub(crate) async fn volumes(store: Store, registry: Registry) -> Result<Volumes, Failure> {
     let engine = Engine::new(store.clone(), EngineOptions::default());
     let root = TargetRoot::open(Path::new("/"))?;
-    Ok(Volumes::new(store, engine, registry, root, VolumesOptions::default()))
+    let volumes = Volumes::new(store, engine, registry, root, VolumesOptions::default());
+    volumes.recover().await?;
+    Ok(volumes)
 }

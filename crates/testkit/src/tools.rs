@@ -1,6 +1,7 @@
 //! Other people's clients, for the tests of interoperability: `oras`, `crane`, `skopeo`, and what else is there.
 //!
-//! A tool is looked for in `STOWAGE_TOOLS` (a directory), then in `target/tools` of this workspace, then in `PATH`.
+//! A tool is looked for in `STOWAGE_TOOLS` (a directory, set by `cargo xtask test`), then where `cargo xtask tools`
+//! installs, then in `PATH`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
@@ -10,28 +11,16 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What is known of a tool and how to get it.
-const KNOWN: [(&str, &str); 5] = [
-    ("oras", "run `GOBIN=$PWD/target/tools go install oras.land/oras/cmd/oras@latest`"),
-    (
-        "crane",
-        "run `GOBIN=$PWD/target/tools go install github.com/google/go-containerregistry/cmd/crane@latest`",
-    ),
-    ("skopeo", "install the Debian package `skopeo`"),
-    ("docker-registry", "install the Debian package `docker-registry`"),
-    ("htpasswd", "install the Debian package `apache2-utils`"),
-];
-
 /// Why a tool did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// It is not on this machine.
-    #[error("{name} is not on this machine: {advice}, or set STOWAGE_TOOLS to the directory that holds it")]
+    #[error(
+        "{name} is not on this machine: run `cargo xtask tools`, or set STOWAGE_TOOLS to the directory that holds it"
+    )]
     Missing {
         /// Its name.
         name: String,
-        /// How to get it.
-        advice: &'static str,
     },
     /// It could not be started.
     #[error("{name} could not be started: {source}")]
@@ -67,16 +56,17 @@ impl Tool {
     pub fn find(name: &str) -> Result<Self, ToolError> {
         let listed = std::env::var_os("PATH").unwrap_or_default();
         let own = std::env::var_os("STOWAGE_TOOLS").map(PathBuf::from);
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
         let path = own
             .into_iter()
-            .chain([built])
+            .chain([target.join("tools/bin")])
             .chain(std::env::split_paths(&listed))
             .map(|directory| directory.join(name))
             .find(|path| is_executable(path));
         match path {
             Some(path) => Ok(Self { name: name.into(), path, environment: Vec::new(), directory: None }),
-            None => Err(ToolError::Missing { name: name.into(), advice: advice(name) }),
+            None => Err(ToolError::Missing { name: name.into() }),
         }
     }
 
@@ -145,10 +135,6 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-fn advice(name: &str) -> &'static str {
-    KNOWN.iter().find(|(known, _)| *known == name).map_or("put it into PATH", |(_, advice)| advice)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,8 +143,7 @@ mod tests {
     fn a_missing_tool_says_how_to_get_it() {
         let error = Tool::find("no-such-tool-of-ours").unwrap_err().to_string();
         assert!(error.contains("no-such-tool-of-ours is not on this machine"), "{error}");
-        assert!(advice("oras").contains("go install"));
-        assert!(advice("docker-registry").contains("package"));
+        assert!(error.contains("cargo xtask tools"), "{error}");
     }
 
     #[tokio::test]

@@ -142,7 +142,7 @@ pub enum PublishError {
         limit: usize,
     },
     /// The registry, while something was asked of it.
-    #[error("cannot pull {reference}: {source}")]
+    #[error("{source}")]
     Registry {
         /// What was asked for.
         reference: String,
@@ -202,14 +202,12 @@ pub enum PublishError {
         reason: String,
     },
     /// A blob did not arrive.
-    #[error("cannot pull {reference}: blob {digest}: {source}")]
+    #[error("cannot pull {reference}: {source}")]
     Fetch {
         /// What was asked for.
         reference: String,
-        /// The blob.
-        digest: Digest,
         /// What the engine says.
-        source: FetchError,
+        source: Arc<FetchError>,
     },
     /// Not enough room, found before the first byte.
     #[error("cannot pull {reference}: {source}")]
@@ -262,6 +260,7 @@ pub enum PublishError {
 
 impl PublishError {
     /// What this failure means to the caller.
+    #[expect(clippy::match_same_arms, reason = "one line a situation, in the order of the variants")]
     pub fn meaning(&self) -> Meaning {
         match self {
             Self::InProgress { .. } => Meaning::InProgress,
@@ -346,7 +345,7 @@ fn mount_meaning(error: &MountError) -> Meaning {
     }
 }
 
-fn target_meaning(error: &TargetError) -> Meaning {
+pub(crate) fn target_meaning(error: &TargetError) -> Meaning {
     match error {
         TargetError::Outside { .. }
         | TargetError::Symlink { .. }

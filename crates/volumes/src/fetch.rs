@@ -1,6 +1,7 @@
 //! Brings the blobs of a volume to the node, and settles for each that this principal may read it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
@@ -83,21 +84,23 @@ impl Inner {
             let (scope, room) = (&scope, missing.room.get(&digest));
             let mut arrived = ticket.watch();
             downloads.push(async move {
-                let done = async {
-                    // The engine reserves the blob on the disk before its first byte.
+                // The engine reserves the blob on the disk before its first byte.
+                let first_byte = async {
                     if arrived.wait_for(|progress| progress.done > 0).await.is_ok()
                         && let Some(room) = room
                     {
                         room.on_disk();
                     }
-                    std::future::pending().await
+                    // The end is the ticket's to tell: it may fail, or have no byte at all.
+                    std::future::pending::<Infallible>().await
                 };
-                let fetched =
-                    tokio::select! { fetched = ticket.done() => fetched, () = done => unreachable!() };
+                let fetched = tokio::select! {
+                    fetched = ticket.done() => fetched,
+                    never = first_byte => match never {},
+                };
                 let fetched = fetched.map_err(|source| PublishError::Fetch {
                     reference: reference.to_string(),
-                    digest: digest.clone(),
-                    source,
+                    source: Arc::new(source),
                 })?;
                 if fetched.whole_by_me {
                     self.record_delivery(origin, scope, &digest).await

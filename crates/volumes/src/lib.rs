@@ -54,7 +54,7 @@ pub use stats::{Abnormal, AbnormalKind, StatsError, VolumeStats};
 pub use unpublish::UnpublishError;
 
 /// Blocking steps (disk, mounts) that run at the same time.
-const BLOCKING_STEPS: usize = 16;
+const BLOCKING_STEPS: usize = 64;
 
 /// Settings of [`Volumes`].
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Default for VolumesOptions {
     fn default() -> Self {
         Self {
             platform: Platform::current(),
-            interest: Duration::from_secs(300),
+            interest: Duration::from_mins(5),
             max_pending_volumes: 1000,
             policy: Policy::default(),
             mounter: Mounter::default(),
@@ -123,7 +123,7 @@ impl Volumes {
         target_root: TargetRoot,
         options: VolumesOptions,
     ) -> Self {
-        let empty_dir = store.root().join("empty");
+        let empty_dir = store.empty_dir();
         Self {
             inner: Arc::new(Inner {
                 store,

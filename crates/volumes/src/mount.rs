@@ -48,9 +48,10 @@ impl Inner {
         if record.readonly {
             return self.mounter.bind_readonly(&view.tree)?.attach(target);
         }
-        for live in self.live_targets(record, view) {
+        if let Some(live) = self.live_target(record, view) {
             match self.mounter.clone_of(&live) {
                 Ok(clone) => return clone.attach(target),
+                // It went away this moment; the view is mounted anew.
                 Err(error) => {
                     tracing::debug!(live = %live.display(), %error, "a live mount could not be cloned");
                 }
@@ -59,22 +60,18 @@ impl Inner {
         self.mounter.overlay_readonly(&view.tree, &self.empty_dir)?.attach(target)
     }
 
-    /// Targets at which the overlay of this view is mounted.
-    fn live_targets(&self, record: &VolumeRecord, view: &View) -> Vec<PathBuf> {
-        let records = match self.store.records_of_view(&view.id) {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the records; mounting the view anew");
-                return Vec::new();
-            }
-        };
+    /// A target at which the overlay of this view is mounted.
+    fn live_target(&self, record: &VolumeRecord, view: &View) -> Option<PathBuf> {
+        let records = self.store.records_of_view(&view.id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the records; mounting the view anew");
+            Vec::new()
+        });
         records
             .into_iter()
             .filter(|other| !other.readonly && other.target != record.target)
             .filter(|other| other.state == RecordState::Mounted)
-            .filter(|other| is_healthy(other).unwrap_or(false))
+            .find(|other| is_healthy(other).unwrap_or(false))
             .map(|other| other.target)
-            .collect()
     }
 
     /// Unmounts everything at `target`; the directory stays. Whether anything was mounted.

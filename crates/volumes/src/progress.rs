@@ -1,5 +1,6 @@
 //! How far a pull has come, in bytes and in words.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,7 @@ impl Progress {
         let mut line =
             format!("{} of {} ({percent} %)", human_bytes(reading.done), human_bytes(reading.total));
         if let Some(left) = reading.left {
-            line += &format!(", {}/s, about {} s left", human_bytes(reading.rate), left.as_secs());
+            let _ = write!(line, ", {}/s, about {} s left", human_bytes(reading.rate), left.as_secs());
         }
         line
     }

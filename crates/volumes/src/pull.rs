@@ -16,6 +16,9 @@ use crate::progress::Progress;
 use crate::request::{Access, PublishRequest};
 use crate::resolve::Resolver;
 
+/// What stands in the record of a pull where a volume has its capability.
+pub(crate) const CAPABILITY: &str = "pull";
+
 /// One artifact to bring to the node.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
@@ -110,7 +113,7 @@ fn publish_request(request: PullRequest) -> PublishRequest {
         volume_id: format!("pull-{:032x}", rand::random::<u128>()),
         target: PathBuf::from("/stowage-pull"),
         readonly: true,
-        capability: "pull".to_owned(),
+        capability: CAPABILITY.to_owned(),
         attributes: request.attributes,
         namespace: request.namespace,
         access: request.access,

@@ -117,6 +117,13 @@ impl Volumes {
 
 impl Inner {
     fn recover_one(&self, record: &VolumeRecord, recovered: &mut Recovered) -> Result<(), PublishError> {
+        if record.capability == crate::pull::CAPABILITY {
+            // Its process is gone, or it could not have the store.
+            return self
+                .store
+                .remove_record(&record.volume_id, &record.target)
+                .map_err(store_error("remove the record of an interrupted pull"));
+        }
         match record.state {
             RecordState::Mounted if mount::is_healthy(record)? => recovered.healthy += 1,
             RecordState::Mounted => recovered.waiting += 1,
@@ -154,7 +161,7 @@ impl Inner {
         self.idle.forget(key);
         if record.state == RecordState::Pending {
             match self.clear_target(&key.target) {
-                // A pull has a record and no target.
+                // A path that is refused has nothing of ours.
                 Ok(_) | Err(ClearError::Target(_)) => {}
                 Err(error) => return Err(error.into()),
             }

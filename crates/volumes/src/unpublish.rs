@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use stowage_sys::{TargetError, UnmountError};
 
+use crate::Meaning;
 use crate::Volumes;
-use crate::error::ClearError;
+use crate::error::{ClearError, target_meaning};
 use crate::job::EndReason;
 use crate::request::VolumeKey;
 
@@ -24,6 +25,16 @@ pub enum UnpublishError {
         "a task of the node plugin died while it was to unpublish the volume; see its log, then try again"
     )]
     Died,
+}
+
+impl UnpublishError {
+    /// What this failure means to the caller.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::Target(source) => target_meaning(source),
+            Self::Unmount(_) | Self::Died => Meaning::Internal,
+        }
+    }
 }
 
 impl Volumes {

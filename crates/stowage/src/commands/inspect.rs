@@ -16,9 +16,9 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     let registry = wiring::registry(&args.registry, true)?;
     let resolved = stowage_volumes::inspect(&registry, &attributes, &access, &Platform::current()).await?;
     if args.json {
-        json(&resolved)
+        json(&resolved);
     } else {
-        human(&resolved)
+        human(&resolved);
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ fn json(resolved: &Resolved) {
         .iter()
         .map(|excluded| {
             serde_json::json!({
-                "path": excluded.path.to_string(),
+                "path": excluded.path,
                 "bytes": excluded.size,
                 "digest": excluded.digest.to_string(),
             })

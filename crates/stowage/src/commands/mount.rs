@@ -9,14 +9,14 @@ use crate::cli::{MountArgs, StoreArgs, UnmountArgs};
 use crate::{Failure, progress, wiring};
 
 /// Longer than any download: the person at the terminal decides when to give up.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const FOREVER: Duration = Duration::from_hours(365 * 24);
 
 pub(crate) async fn mount(store: &StoreArgs, args: MountArgs) -> Result<(), Failure> {
     let attributes = wiring::attributes(&args.volume)?;
     let access = wiring::access(&args.registry, &attributes)?;
     let registry = wiring::registry(&args.registry, true)?;
     let target = absolute(&args.target)?;
-    let volumes = wiring::volumes(wiring::open_store(store)?, registry)?;
+    let volumes = wiring::volumes(wiring::open_store(store)?, registry).await?;
     let progress = Progress::default();
     let request = PublishRequest {
         volume_id: volume_id(&target),
@@ -76,7 +76,7 @@ pub(crate) async fn unmount(store: &StoreArgs, args: UnmountArgs) -> Result<(), 
             target.display()
         )));
     }
-    let volumes = wiring::volumes(store, registry)?;
+    let volumes = wiring::volumes(store, registry).await?;
     volumes.unpublish(&id, &target).await?;
     volumes.shutdown().await;
     println!("{} is unmounted", target.display());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use stowage_engine::{Engine, EngineOptions};
 use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions};
-use stowage_store::{MinFree, Store, StoreOptions};
+use stowage_store::{MinFree, Store, StoreOptions, Usage};
 use stowage_sys::TargetRoot;
 use stowage_telemetry::metrics::StoreNumbers;
 use stowage_telemetry::{Health, Metrics};
@@ -164,7 +164,7 @@ fn watch(metrics: &Metrics, volumes: &Volumes) {
         let engine = volumes.engine().stats();
         let usage = volumes.store().usage().unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the numbers of the store");
-            Default::default()
+            Usage::default()
         });
         StoreNumbers {
             blobs: usage.blobs,

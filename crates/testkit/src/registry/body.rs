@@ -153,7 +153,7 @@ impl Delivery {
     async fn stop(&self, stop: Stop) -> io::Result<()> {
         match stop {
             Stop::Stall => {
-                self.shared.faults.released().await;
+                self.shared.faults.stall().await;
                 return Ok(());
             }
             Stop::Truncate => self.connection.settle().await,

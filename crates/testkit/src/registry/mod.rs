@@ -28,6 +28,7 @@ mod pull;
 mod push;
 mod range;
 mod routes;
+mod rules;
 mod server;
 mod shared;
 mod socket;
@@ -45,7 +46,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use auth::{Access, Auth, BearerOptions, Denial};
 pub use builder::RegistryBuilder;
-pub use fault::{At, Fault, Faults, RetryAfter, Rule, RuleId, Target, WrongRange};
+pub use fault::{At, Fault, RetryAfter, WrongRange};
+pub use rules::{Faults, Rule, RuleId, Target};
 pub use tls::Identity;
 pub use traffic::{ConnectionRecord, Place, RequestRecord, Traffic};
 

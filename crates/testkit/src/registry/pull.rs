@@ -11,9 +11,10 @@ use stowage_artifact::Digest;
 
 use super::auth::Access;
 use super::body::{Body, Delivery, full, gzip};
-use super::fault::{self, Fault, Kind, WrongRange};
+use super::fault::{Fault, WrongRange};
 use super::range::Asked;
 use super::routes::{Exchange, error, hold_back, redirect, refused, replaced, set, with_headers};
+use super::rules::{self, Kind};
 use super::traffic::Place;
 use crate::artifacts::BlobData;
 
@@ -52,7 +53,7 @@ impl<'a> Asking<'a> {
     }
 
     fn strike(&self, exchange: &Exchange, digest: Option<&Digest>) -> Vec<Fault> {
-        exchange.shared.faults.strike(&fault::Request {
+        exchange.shared.faults.strike(&rules::Request {
             place: exchange.connection.place,
             kind: self.kind,
             method: &exchange.parts.method,

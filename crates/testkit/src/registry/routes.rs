@@ -13,7 +13,8 @@ use stowage_artifact::Digest;
 
 use super::auth::{Access, Refusal};
 use super::body::{Body, full};
-use super::fault::{self, Fault, Kind, RetryAfter};
+use super::fault::{Fault, RetryAfter};
+use super::rules::{self, Kind};
 use super::shared::State;
 use super::socket::Connection;
 use super::traffic::{Place, RequestRecord, Ticket};
@@ -164,7 +165,7 @@ fn reads(exchange: &Exchange) -> bool {
 
 async fn other(exchange: &Exchange, route: &Route<'_>, incoming: Incoming) -> Response<Body> {
     let digest = route.digest();
-    let faults = exchange.shared.faults.strike(&fault::Request {
+    let faults = exchange.shared.faults.strike(&rules::Request {
         place: Place::Registry,
         kind: route.kind(),
         method: &exchange.parts.method,
@@ -256,7 +257,7 @@ async fn token(exchange: &Exchange, incoming: Incoming) -> Response<Body> {
 /// Waits where a fault says that nothing is answered yet.
 pub(super) async fn hold_back(exchange: &Exchange, faults: &[Fault]) {
     if faults.iter().any(|fault| matches!(fault, Fault::Silence)) {
-        exchange.shared.faults.released().await;
+        exchange.shared.faults.stall().await;
     }
 }
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Gate;
 use super::content::Content;
-use super::fault::Faults;
 use super::push::Uploads;
+use super::rules::Faults;
 use super::traffic::Traffic;
 
 /// The state of one registry.

@@ -122,6 +122,7 @@ async fn a_stall_lasts_until_it_is_released() {
     }
     assert_eq!(got, served.expected(1000));
     assert_eq!(served.registry.traffic().open_downloads(), 1);
+    assert!(served.registry.faults().until_stalled(1, LIMIT).await);
     served.registry.faults().release();
     while let Some(chunk) = stream.next().await {
         got.extend_from_slice(&chunk.unwrap());
@@ -130,12 +131,12 @@ async fn a_stall_lasts_until_it_is_released() {
 
     served.next(Fault::Silence);
     let mut waiting = Box::pin(served.get(None));
-    let seen = served.registry.traffic().until(LIMIT, |traffic| traffic.count(|_| true) == 2);
+    let faults = served.registry.faults();
     tokio::select! {
         _ = &mut waiting => panic!("answered in silence"),
-        seen = seen => assert!(seen),
+        stalled = faults.until_stalled(1, LIMIT) => assert!(stalled),
     }
-    served.registry.faults().release();
+    faults.release();
     assert_eq!(waiting.await.status(), 200);
 }
 

@@ -59,6 +59,7 @@ async fn scenes(stage: &Stage, args: &DemoArgs) -> anyhow::Result<()> {
         stage.push(&sample).await.with_context(|| format!("cannot push {}", sample.repository))?;
         scene(stage, number + 1, &sample).await.with_context(|| format!("{} failed", sample.title))?;
     }
+    show::closing(stage.disk_bytes()?, stage.blob_bytes()?);
     Ok(())
 }
 

@@ -90,3 +90,13 @@ pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved)
         disk as f64 / bytes as f64
     );
 }
+
+/// `disk` counts blocks, `bytes` what the files hold.
+pub(crate) fn closing(disk: u64, bytes: u64) {
+    println!(
+        "\nstore: {} on the disk for {} of blobs and manifests ({:.3}); volumes are mounts of these files, not copies",
+        human_bytes(disk),
+        human_bytes(bytes),
+        disk as f64 / bytes as f64
+    );
+}

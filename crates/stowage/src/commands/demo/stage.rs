@@ -1,6 +1,7 @@
 //! What the demo plays on: a registry, the node plugin on its socket, a kubelet, one temporary directory.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -153,8 +154,18 @@ impl Stage {
             .map_err(|status| anyhow::anyhow!("{}", status.message()))
     }
 
-    /// Bytes that the store's blobs take on the disk, each inode once.
+    /// Bytes that the store's blobs take on the disk.
     pub(crate) fn disk_bytes(&self) -> anyhow::Result<u64> {
+        self.sum_of_blobs(|metadata| metadata.blocks() * 512)
+    }
+
+    /// Bytes that the store's blobs hold.
+    pub(crate) fn blob_bytes(&self) -> anyhow::Result<u64> {
+        self.sum_of_blobs(Metadata::len)
+    }
+
+    /// Adds up over the store's blobs, each inode once.
+    fn sum_of_blobs(&self, size: impl Fn(&Metadata) -> u64) -> anyhow::Result<u64> {
         let mut seen = HashSet::new();
         let mut bytes = 0;
         let mut open = vec![self.store().join("blobs")];
@@ -165,7 +176,7 @@ impl Stage {
                 if metadata.is_dir() {
                     open.push(entry.path());
                 } else if seen.insert(metadata.ino()) {
-                    bytes += metadata.blocks() * 512;
+                    bytes += size(&metadata);
                 }
             }
         }

@@ -1,0 +1,4 @@
+//! The node plugin's sockets, as kubelet sees them.
+
+mod registration;
+mod services;

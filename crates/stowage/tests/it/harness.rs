@@ -1,0 +1,433 @@
+//! The real plugin as a child process, in the same private mount namespace as the test.
+//!
+//! ```no_run
+//! #[test]
+//! fn a_file_can_be_read() {
+//!     scene(async |scene| {
+//!         let registry = scene.registry().await;
+//!         let node = scene.node().registry(&registry).start().await;
+//!         // node.plugin().publish_inline(...).await, node.mounts(), node.kill9(), node.start().await
+//!         node.nothing_left().await;
+//!     });
+//! }
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stowage_artifact::{Algorithm, Digest, Hasher};
+use stowage_sys::MountEntry;
+use stowage_testkit::kubelet::Plugin;
+use stowage_testkit::namespace::private_mounts;
+use stowage_testkit::{FakeKubelet, Registry};
+
+/// The driver's name.
+pub(crate) const DRIVER: &str = "csi.stowage.dev";
+/// How long anything may take on a slow machine.
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+
+/// Runs a test in a private mount namespace, with a runtime whose threads are all in it.
+///
+/// The directory of the scene is made and removed outside of that namespace: there nothing is mounted in it.
+pub(crate) fn scene(body: impl AsyncFnOnce(Scene) + Send) {
+    let directory = tempfile::Builder::new().prefix("stw-").tempdir_in("/tmp").unwrap();
+    let root = directory.path().to_owned();
+    private_mounts(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let kubelet = FakeKubelet::new(root.join("k")).unwrap();
+            body(Scene { root, kubelet }).await;
+        });
+    });
+}
+
+/// Waits until `holds`, looking every few milliseconds.
+///
+/// # Panics
+/// When it does not hold within [`LIMIT`].
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let met = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, met).await.is_ok(), "not within {LIMIT:?}: {what}");
+}
+
+/// The digest of a file, read through whatever it is mounted by.
+pub(crate) fn digest_of(path: &Path) -> Digest {
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (mut hasher, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).unwrap() {
+            0 => return hasher.finish(),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+/// One test's directory and kubelet.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    root: PathBuf,
+    kubelet: FakeKubelet,
+}
+
+impl Scene {
+    /// The directory in which everything happens; short, because socket paths end at 107 bytes.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn kubelet(&self) -> &FakeKubelet {
+        &self.kubelet
+    }
+
+    /// A registry without accounts that speaks plain http.
+    pub(crate) async fn registry(&self) -> Registry {
+        Registry::builder().start().await.unwrap()
+    }
+
+    /// A plugin that is not started yet.
+    pub(crate) fn node(&self) -> NodeBuilder {
+        NodeBuilder { scene: self.clone(), arguments: Vec::new() }
+    }
+}
+
+/// The flags of a plugin.
+#[derive(Debug)]
+pub(crate) struct NodeBuilder {
+    scene: Scene,
+    arguments: Vec<OsString>,
+}
+
+impl NodeBuilder {
+    /// Any flag.
+    pub(crate) fn arg(mut self, flag: &str, value: impl Into<OsString>) -> Self {
+        self.arguments.extend([flag.into(), value.into()]);
+        self
+    }
+
+    /// Lets the plugin talk to a registry on loopback: plain http, or TLS by the registry's own authority.
+    pub(crate) fn registry(self, registry: &Registry) -> Self {
+        let this = self.arg("--allow-local", registry.host()).arg("--allow-local", registry.storage_host());
+        let Some(pem) = registry.ca_pem() else {
+            return this.arg("--plain-http", registry.host()).arg("--plain-http", registry.storage_host());
+        };
+        let path = this.scene.root.join(format!("ca-{}.pem", registry.addr().port()));
+        std::fs::write(&path, pem).unwrap();
+        this.arg("--ca", path)
+    }
+
+    pub(crate) fn publish_wait(self, seconds: u64) -> Self {
+        self.arg("--publish-wait", seconds.to_string())
+    }
+
+    pub(crate) fn interest(self, seconds: u64) -> Self {
+        self.arg("--interest", seconds.to_string())
+    }
+
+    /// Starts the plugin and has kubelet register it.
+    pub(crate) async fn start(self) -> Node {
+        let plugin_dir = self.scene.kubelet.plugin_dir(DRIVER);
+        std::fs::create_dir_all(&plugin_dir).unwrap();
+        let mut node = Node {
+            log: self.scene.root.join("node.log"),
+            store: self.scene.root.join("s"),
+            http: free_port(),
+            scene: self.scene,
+            arguments: self.arguments,
+            child: None,
+            plugin: None,
+            log_start: 0,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        };
+        node.start().await;
+        node
+    }
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A plugin in a process of its own. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Node {
+    scene: Scene,
+    arguments: Vec<OsString>,
+    store: PathBuf,
+    log: PathBuf,
+    /// Where the running process' part of the log begins.
+    log_start: usize,
+    http: SocketAddr,
+    child: Option<Child>,
+    plugin: Option<Plugin>,
+    client: reqwest::Client,
+}
+
+impl Node {
+    /// Starts the plugin again, with the same flags and store, and has kubelet register it.
+    pub(crate) async fn start(&mut self) {
+        for _ in 0..5 {
+            self.spawn();
+            if self.registered().await {
+                return;
+            }
+            // Somebody else took the free port in the meantime.
+            self.http = free_port();
+        }
+        panic!("no free port for the plugin was found:\n{}", self.log());
+    }
+
+    fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the plugin runs already");
+        self.log_start = self.whole_log().len();
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stowage"));
+        command
+            .arg("node")
+            .arg("--store")
+            .arg(&self.store)
+            .arg("--csi-socket")
+            .arg(self.socket())
+            .arg("--kubelet-dir")
+            .arg(self.scene.kubelet.root())
+            .args(["--node-id", "node-1", "--min-free", "1", "--log-format", "json"])
+            .arg("--http")
+            .arg(self.http.to_string())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        // A registry on loopback is never behind a proxy, and the machine's settings are not the test's.
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+            command.env_remove(variable);
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until kubelet has registered the plugin; false where its port was taken.
+    async fn registered(&mut self) -> bool {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                let log = self.log();
+                if log.contains("cannot listen on") {
+                    return false;
+                }
+                panic!("the plugin ended with {status}:\n{log}");
+            }
+            match self.scene.kubelet.register(DRIVER, Duration::from_millis(200)).await {
+                Ok(plugin) => {
+                    self.plugin = Some(plugin);
+                    return true;
+                }
+                Err(error) => {
+                    assert!(
+                        started.elapsed() < LIMIT,
+                        "kubelet did not register it: {error}\n{}",
+                        self.log()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Says SIGTERM, without waiting for what comes of it.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the plugin does not run");
+        let mut status = None;
+        until("the plugin ends", || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        self.plugin = None;
+        status.unwrap()
+    }
+
+    /// Stops the plugin as kubelet does when the DaemonSet is rolled.
+    pub(crate) async fn stop(&mut self) {
+        self.terminate();
+        let status = self.ended().await;
+        assert!(status.success(), "the plugin ended with {status}:\n{}", self.log());
+    }
+
+    /// Stops the plugin and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    pub(crate) fn kill9(&mut self) {
+        self.plugin = None;
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// The plugin as kubelet knows it since the last start.
+    pub(crate) fn plugin(&self) -> Plugin {
+        self.plugin.clone().expect("the plugin does not run")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the plugin does not run").id()
+    }
+
+    /// The CSI socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.scene.kubelet.plugin_dir(DRIVER).join("csi.sock")
+    }
+
+    /// `GET` at the admin endpoint: status and body.
+    pub(crate) async fn http(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(format!("http://{}{path}", self.http)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// One series by its full name with labels, such as `stowage_publishes_total{result="ok"}`; 0 where there is none.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (status, text) = self.http("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// What the running process has logged.
+    pub(crate) fn log(&self) -> String {
+        self.whole_log().split_off(self.log_start)
+    }
+
+    /// What every process with this store has logged.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read(&self.log).map_or_else(|_| String::new(), |log| String::from_utf8_lossy(&log).into())
+    }
+
+    /// Every mount beneath the test's directory.
+    pub(crate) fn mounts(&self) -> Vec<MountEntry> {
+        stowage_sys::mounts_beneath(&self.scene.root).unwrap()
+    }
+
+    /// The id of the mount at `target`.
+    pub(crate) fn mount_id(&self, target: &Path) -> u64 {
+        let point = stowage_sys::inspect(target).unwrap();
+        point.unwrap_or_else(|| panic!("nothing is mounted at {}", target.display())).mount_id
+    }
+
+    /// The store's directory.
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// The file of a blob, there or not.
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        let shard = &digest.hex()[..2];
+        self.store.join("blobs").join(digest.algorithm().to_string()).join(shard).join(digest.hex())
+    }
+
+    /// Names directly in a directory of the store.
+    pub(crate) fn entries(&self, directory: &str) -> Vec<String> {
+        let listed = std::fs::read_dir(self.store.join(directory)).into_iter().flatten();
+        let mut names: Vec<_> =
+            listed.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Every file beneath a directory of the store (`""` is all of it), as paths in the store.
+    pub(crate) fn files(&self, directory: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        walk(&self.store.join(directory), &mut |path| {
+            if !path.is_dir() {
+                files.push(path.strip_prefix(&self.store).unwrap().to_owned());
+            }
+        });
+        files.sort();
+        files
+    }
+
+    /// What no volume accounts for any more: mounts, targets, records, downloads, temporary files.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left: Vec<String> =
+            self.mounts().iter().map(|mount| format!("mounted: {}", mount.mount_point.display())).collect();
+        for directory in ["volumes", "ingest", "trash"] {
+            left.extend(
+                self.entries(directory).iter().map(|name| format!("in the store: {directory}/{name}")),
+            );
+        }
+        walk(&self.store, &mut |path| {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")) {
+                left.push(format!("temporary: {}", path.display()));
+            }
+        });
+        walk(&self.scene.kubelet.root().join("pods"), &mut |path| {
+            if path.file_name().is_some_and(|name| name == "mount") {
+                left.push(format!("target: {}", path.display()));
+            }
+        });
+        left
+    }
+
+    /// Waits until there are no [`Node::leftovers`].
+    pub(crate) async fn nothing_left(&self) {
+        let mut left = Vec::new();
+        let met = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                left = self.leftovers();
+                if left.is_empty() {
+                    return;
+                }
+                ticks.tick().await;
+            }
+        };
+        let met = tokio::time::timeout(Duration::from_secs(10), met).await.is_ok();
+        assert!(met, "left behind: {left:#?}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            let log = self.whole_log();
+            let from = log.len().saturating_sub(16 << 10);
+            let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
+            // The end of the log tells more than any assertion.
+            let _ = writeln!(std::io::stderr(), "--- end of {}\n{}", self.log.display(), &log[from..]);
+        }
+    }
+}
+
+/// Every file and directory beneath, without following symlinks; what vanishes meanwhile is left out.
+fn walk(directory: &Path, seen: &mut impl FnMut(&Path)) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        seen(&path);
+        // Never into a volume: it is the artifact's, not ours.
+        let volume = stowage_sys::inspect(&path).is_ok_and(|point| point.is_some());
+        if !volume && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&path, seen);
+        }
+    }
+}
