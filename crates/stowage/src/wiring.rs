@@ -20,6 +20,11 @@ pub(crate) fn configuration<E: Into<anyhow::Error>>(error: E) -> Failure {
     Failure::Configuration(error.into())
 }
 
+/// What a command says after Ctrl-C.
+pub(crate) fn interrupted() -> Failure {
+    Failure::Failed(anyhow!("interrupted; run the same command again, it goes on where it was"))
+}
+
 pub(crate) fn init_logging(log: &LogArgs, command: &Command) -> Result<(), Failure> {
     let usual = if matches!(command, Command::Node(_)) { "info" } else { "warn" };
     stowage_telemetry::init_logging(log.log_format, log.filter.as_deref().unwrap_or(usual))

@@ -31,8 +31,8 @@ pub(crate) async fn mount(store: &StoreArgs, args: MountArgs) -> Result<(), Fail
     };
     let name = request.attributes.reference.to_string();
     let result = tokio::select! {
-        result = progress::shown(&name, progress, volumes.publish(request)) => result,
-        _ = tokio::signal::ctrl_c() => Err(stowage_volumes::PublishError::ShuttingDown),
+        result = progress::shown(&name, progress, volumes.publish(request)) => result.map_err(Failure::from),
+        _ = tokio::signal::ctrl_c() => Err(wiring::interrupted()),
     };
     volumes.shutdown().await;
     report(&name, &target, &result?, args.json);

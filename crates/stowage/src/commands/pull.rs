@@ -29,8 +29,8 @@ pub(crate) async fn run(store: &StoreArgs, args: PullArgs) -> Result<(), Failure
         }
     };
     let result = tokio::select! {
-        result = progress::shown(&name, progress, work) => result,
-        _ = tokio::signal::ctrl_c() => Err(stowage_volumes::PublishError::ShuttingDown),
+        result = progress::shown(&name, progress, work) => result.map_err(Failure::from),
+        _ = tokio::signal::ctrl_c() => Err(wiring::interrupted()),
     };
     volumes.shutdown().await;
     let pulled = result?;

@@ -138,9 +138,16 @@ impl NodeBuilder {
 
     /// Starts the plugin and has kubelet register it.
     pub(crate) async fn start(self) -> Node {
+        let mut node = self.build();
+        node.start().await;
+        node
+    }
+
+    /// Makes ready what the plugin needs; it does not run yet.
+    pub(crate) fn build(self) -> Node {
         let plugin_dir = self.scene.kubelet.plugin_dir(DRIVER);
         std::fs::create_dir_all(&plugin_dir).unwrap();
-        let mut node = Node {
+        Node {
             log: self.scene.root.join("node.log"),
             store: self.scene.root.join("s"),
             http: free_port(),
@@ -150,9 +157,7 @@ impl NodeBuilder {
             plugin: None,
             log_start: 0,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-        };
-        node.start().await;
-        node
+        }
     }
 }
 
@@ -189,7 +194,8 @@ impl Node {
         panic!("no free port for the plugin was found:\n{}", self.log());
     }
 
-    fn spawn(&mut self) {
+    /// Starts the process; kubelet does not know of it yet.
+    pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the plugin runs already");
         self.log_start = self.whole_log().len();
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
@@ -217,7 +223,7 @@ impl Node {
     }
 
     /// Waits until kubelet has registered the plugin; false where its port was taken.
-    async fn registered(&mut self) -> bool {
+    pub(crate) async fn registered(&mut self) -> bool {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -299,10 +305,19 @@ impl Node {
         self.scene.kubelet.plugin_dir(DRIVER).join("csi.sock")
     }
 
-    /// `GET` at the admin endpoint: status and body.
+    /// `GET` at the admin endpoint: status and body; waits until the endpoint is there.
     pub(crate) async fn http(&self, path: &str) -> (u16, String) {
-        let answer = self.client.get(format!("http://{}{path}", self.http)).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        let url = format!("http://{}{path}", self.http);
+        let started = Instant::now();
+        loop {
+            match self.client.get(&url).send().await {
+                Ok(answer) => return (answer.status().as_u16(), answer.text().await.unwrap()),
+                Err(error) if error.is_connect() && started.elapsed() < LIMIT => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{url}: {error}\n{}", self.log()),
+            }
+        }
     }
 
     /// One series by its full name with labels, such as `stowage_publishes_total{result="ok"}`; 0 where there is none.
@@ -366,14 +381,12 @@ impl Node {
         files
     }
 
-    /// What no volume accounts for any more: mounts, targets, records, downloads, temporary files.
+    /// What no volume accounts for any more: mounts, targets, records, unfinished downloads, temporary files.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left: Vec<String> =
             self.mounts().iter().map(|mount| format!("mounted: {}", mount.mount_point.display())).collect();
         for directory in ["volumes", "ingest", "trash"] {
-            left.extend(
-                self.entries(directory).iter().map(|name| format!("in the store: {directory}/{name}")),
-            );
+            left.extend(self.entries(directory).iter().map(|name| format!("in the store: {directory}/{name}")));
         }
         walk(&self.store, &mut |path| {
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")) {
@@ -390,18 +403,26 @@ impl Node {
 
     /// Waits until there are no [`Node::leftovers`].
     pub(crate) async fn nothing_left(&self) {
+        self.nothing_left_but(&[]).await;
+    }
+
+    /// Waits until there are no [`Node::leftovers`] but in these directories of the store, such as `ingest`.
+    pub(crate) async fn nothing_left_but(&self, directories: &[&str]) {
         let mut left = Vec::new();
         let met = async {
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
             loop {
                 left = self.leftovers();
+                left.retain(|left| {
+                    !directories.iter().any(|name| left.starts_with(&format!("in the store: {name}/")))
+                });
                 if left.is_empty() {
                     return;
                 }
                 ticks.tick().await;
             }
         };
-        let met = tokio::time::timeout(Duration::from_secs(10), met).await.is_ok();
+        let met = tokio::time::timeout(Duration::from_secs(20), met).await.is_ok();
         assert!(met, "left behind: {left:#?}");
     }
 }
