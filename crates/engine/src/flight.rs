@@ -33,6 +33,8 @@ struct State {
     /// By ticket, so the freshest is the last.
     joiners: BTreeMap<u64, Joiner>,
     health: HashMap<Arc<str>, Health>,
+    /// Bytes that each authority's sources have delivered, also those of callers who have left.
+    delivered: HashMap<[u8; 32], Arc<AtomicU64>>,
     /// After wrong bytes one origin is tried alone, so that the next ones have a name.
     alone: Option<Arc<str>>,
     /// Stops the pass that is running.
@@ -83,6 +85,7 @@ impl Flight {
             state: Mutex::new(State {
                 joiners: BTreeMap::new(),
                 health: HashMap::new(),
+                delivered: HashMap::new(),
                 alone: None,
                 pass: CancellationToken::new(),
             }),
@@ -94,15 +97,19 @@ impl Flight {
     /// Adds a caller and its source; both count from now on.
     pub(crate) fn join(self: &Arc<Self>, id: u64, request: FetchRequest) -> Ticket {
         let (outcome, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        let bytes =
+            request.authority.map(|authority| Arc::clone(state.delivered.entry(authority).or_default()));
         let joiner = Joiner {
             origin: Arc::from(request.source.describe()),
             source: request.source,
             namespace: Arc::from(request.namespace),
             gone: CancellationToken::new(),
-            bytes: Arc::default(),
+            bytes: bytes.unwrap_or_default(),
             outcome,
         };
-        self.lock().joiners.insert(id, joiner);
+        state.joiners.insert(id, joiner);
+        drop(state);
         self.bump();
         Ticket {
             id,
@@ -339,8 +346,9 @@ impl Flight {
                     condemned = Some(Arc::clone(origin));
                 }
             }
-            for joiner in state.joiners.values() {
-                joiner.bytes.store(0, Ordering::Relaxed);
+            let own = state.joiners.values().map(|joiner| &joiner.bytes);
+            for bytes in own.chain(state.delivered.values()) {
+                bytes.store(0, Ordering::Relaxed);
             }
         }
         if let Some(origin) = condemned {

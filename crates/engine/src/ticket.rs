@@ -21,6 +21,9 @@ pub struct FetchRequest {
     pub source: Arc<dyn BlobSource>,
     /// Under which name the queue treats this caller fairly.
     pub namespace: String,
+    /// Whose access the source stands for: what one caller's source delivers, all callers with the same value have
+    /// been delivered. Without one this caller stands for itself alone.
+    pub authority: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for FetchRequest {
@@ -30,16 +33,16 @@ impl fmt::Debug for FetchRequest {
             .field("size", &self.size)
             .field("source", &self.source.describe())
             .field("namespace", &self.namespace)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 /// A blob that is now in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetched {
-    /// Bytes of it that came through this ticket's own source.
+    /// Bytes of it that came through this ticket's own source, and others of the same authority.
     pub bytes_from_my_source: u64,
-    /// Whether every byte did: this caller has proven access to the blob.
+    /// Whether every byte did: this caller's authority has proven access to the blob.
     pub whole_by_me: bool,
     /// Size of the blob.
     pub total: u64,

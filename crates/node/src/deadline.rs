@@ -34,10 +34,10 @@ mod tests {
     #[test]
     fn every_unit_is_read_and_nonsense_is_no_deadline() {
         for (text, expected) in [
-            ("2M", Some(Duration::from_secs(120))),
+            ("2M", Some(Duration::from_mins(2))),
             ("119999886u", None),
             ("11999988u", Some(Duration::from_micros(11_999_988))),
-            ("1H", Some(Duration::from_secs(3600))),
+            ("1H", Some(Duration::from_hours(1))),
             ("30S", Some(Duration::from_secs(30))),
             ("5m", Some(Duration::from_millis(5))),
             ("7n", Some(Duration::from_nanos(7))),

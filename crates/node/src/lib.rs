@@ -62,6 +62,10 @@ impl Plugin {
 
     /// The store is open and repaired: from now on volumes are published. The first call counts.
     pub fn open(&self, volumes: Volumes) {
+        let metrics = self.metrics.clone();
+        volumes.on_published(move |published| {
+            metrics.mounted(published.elapsed, published.fetched, published.cached);
+        });
         if self.volumes.set(volumes).is_ok() {
             self.health.ready("store");
         }

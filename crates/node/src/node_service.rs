@@ -1,5 +1,6 @@
 //! The CSI Node service.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use stowage_csi_proto::csi::v1::node_server::Node;
@@ -43,10 +44,7 @@ impl NodeService {
         let request = tokio::task::spawn_blocking(move || arguments::publish(request, &options, wait))
             .await
             .map_err(|error| Status::internal(format!("the request could not be read: {error}")))??;
-        let published = self.volumes()?.publish(request).await.map_err(|error| status::of_publish(&error))?;
-        if !published.already {
-            self.0.metrics.mounted(published.elapsed, published.fetched, published.cached);
-        }
+        self.volumes()?.publish(request).await.map_err(|error| status::of_publish(&error))?;
         Ok(())
     }
 
@@ -96,15 +94,17 @@ impl Node for NodeService {
     }
 
     /// A damaged file, or a mount that is gone (CSI 1.13; earlier versions had a condition in the stats).
+    /// The path is optional: without it every place of the volume counts.
     async fn node_get_volume_health(
         &self,
         request: Request<NodeGetVolumeHealthRequest>,
     ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
         let request = request.into_inner();
         let id = arguments::volume_id(request.volume_id)?;
-        let path = arguments::volume_path(request.volume_publish_path)?;
-        let stats = self.volumes()?.stats(&id, &path).await.map_err(|error| status::of_stats(&error))?;
-        let health_statuses = stats.abnormal.into_iter().map(health_entry).collect();
+        let path = Some(request.volume_publish_path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let health = self.volumes()?.health(&id, path.as_deref()).await;
+        let abnormal = health.map_err(|error| status::of_stats(&error))?;
+        let health_statuses = abnormal.into_iter().map(health_entry).collect();
         let volume_health = Some(VolumeHealth { volume_id: id, health_statuses });
         Ok(Response::new(NodeGetVolumeHealthResponse { volume_health }))
     }

@@ -34,7 +34,7 @@ pub(crate) fn of_unpublish(error: &UnpublishError) -> Status {
 /// The status of failed stats.
 pub(crate) fn of_stats(error: &StatsError) -> Status {
     let code = match error {
-        StatsError::NotFound { .. } => Code::NotFound,
+        StatsError::NotFound { .. } | StatsError::Unknown { .. } => Code::NotFound,
         StatsError::Failed(error) => code(error.meaning()),
     };
     Status::new(code, error.to_string())

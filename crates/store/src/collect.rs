@@ -1,6 +1,6 @@
 //! Collection: what nobody refers to goes, least recently used first, until there is room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::usage::{Usage, asides};
 pub struct CollectOptions {
     /// Everything that nobody refers to goes, whatever the watermarks say.
     pub force: bool,
-    /// Room to make for bytes that are about to come, besides what is kept free.
+    /// Room to make for bytes that are about to come, besides what is kept free. Where all that may go would
+    /// not make that room, nothing goes for it: nobody can empty the cache by asking for too much.
     pub need_bytes: u64,
     /// Room to make for inodes that are about to come.
     pub need_inodes: u64,
@@ -48,6 +49,9 @@ pub struct CollectReport {
     /// Bytes that are free now.
     pub bytes: u64,
 }
+
+/// Files and directory of a download, or of what is in quarantine.
+const ASIDE_INODES: u64 = 3;
 
 /// How much has to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,11 +120,18 @@ impl Store {
         let mut run = Run { store: inner, report: CollectReport::default(), freed: Freed::default() };
         run.drop_old_ingests()?;
         let space = inner.space()?;
-        let goal = Goal::of(options, &inner.options, &space, &inner.scan_usage()?);
+        let usage = inner.scan_usage()?;
+        let goal = Goal::of(options, &inner.options, &space, &usage);
         let min_age = options.min_age.unwrap_or(inner.options.min_age);
         run.freed = Freed::default();
         if goal != Goal::default() {
             let candidates = run.candidates(min_age)?;
+            let goal = if options.force || goal.is_reached(run.reclaimable(&candidates)?) {
+                goal
+            } else {
+                let without_need = CollectOptions { need_bytes: 0, need_inodes: 0, ..options.clone() };
+                Goal::of(&without_need, &inner.options, &space, &usage)
+            };
             for (last_used, candidate) in candidates {
                 if goal.is_reached(run.freed) {
                     break;
@@ -173,7 +184,9 @@ impl Run<'_> {
     /// What may go, least recently used first. Only a first look: [`Run::evict`] decides under the lock.
     fn candidates(&self, min_age: Duration) -> Result<Vec<(u64, Candidate)>, StoreError> {
         let store = self.store;
-        let old = |time: u64| store.clock().age(time) >= min_age;
+        // Outside the lock below, which the clock's first use takes.
+        let clock = store.clock();
+        let old = |time: u64| clock.age(time) >= min_age;
         let mut candidates = Vec::new();
         let unused: Vec<String> = {
             let refs = store.refs();
@@ -207,6 +220,42 @@ impl Run<'_> {
         Ok(candidates)
     }
 
+    /// What would be free if every candidate went.
+    fn reclaimable(&self, candidates: &[(u64, Candidate)]) -> Result<Freed, StoreError> {
+        let store = self.store;
+        let mut sum = Freed::default();
+        let (mut going, mut loose) = (HashSet::new(), HashSet::new());
+        for (_, candidate) in candidates {
+            match candidate {
+                Candidate::View(id) => {
+                    going.insert(id);
+                }
+                Candidate::Blob(digest) => {
+                    loose.insert(digest);
+                }
+                Candidate::Ingest(_, bytes) | Candidate::Quarantined(_, bytes) => {
+                    sum.bytes += bytes;
+                    sum.inodes += ASIDE_INODES;
+                }
+            }
+        }
+        let (mut staying, mut freed_by_views) = (HashSet::new(), HashSet::new());
+        for (id, slot) in store.refs().views() {
+            let blobs = slot.summary.iter().flat_map(|summary| summary.blobs()).cloned();
+            if going.contains(id) { freed_by_views.extend(blobs) } else { staying.extend(blobs) }
+        }
+        store.each_blob(|blob| {
+            let digest = &blob.digest;
+            let goes =
+                loose.contains(digest) || (freed_by_views.contains(digest) && !staying.contains(digest));
+            if goes && !store.refs().is_blob_rooted(digest) {
+                sum.bytes += blob.bytes();
+                sum.inodes += blob.siblings.len() as u64;
+            }
+        })?;
+        Ok(sum)
+    }
+
     fn evict(&mut self, last_used: u64, candidate: Candidate, min_age: Duration) -> Result<(), StoreError> {
         match candidate {
             Candidate::View(id) => self.evict_view(last_used, &id, min_age),
@@ -214,7 +263,7 @@ impl Run<'_> {
             Candidate::Ingest(digest, bytes) => {
                 if self.store.remove_idle_ingest(&digest)? {
                     self.report.ingests += 1;
-                    self.count(Freed { bytes, inodes: 3 });
+                    self.count(Freed { bytes, inodes: ASIDE_INODES });
                 }
                 Ok(())
             }
@@ -222,7 +271,7 @@ impl Run<'_> {
                 let name = crate::names::flat(&digest);
                 self.store.dirs.quarantine.remove_all("quarantine.remove", &name)?;
                 self.report.quarantined += 1;
-                self.count(Freed { bytes, inodes: 3 });
+                self.count(Freed { bytes, inodes: ASIDE_INODES });
                 Ok(())
             }
         }

@@ -173,6 +173,13 @@ impl Grants {
         self.add(digest, fingerprint)
     }
 
+    /// An opaque value that is the same for all who would get the same grants.
+    pub fn authority(&self, host: &str, repository: &str, principal: &Principal) -> [u8; 32] {
+        let mut parts = vec!["authority", host, repository];
+        parts.extend(principal.parts());
+        self.key.fingerprint(&parts)
+    }
+
     /// Whether this host has itself delivered every byte of the blob to this node.
     pub fn has_origin(&self, host: &str, digest: &Digest) -> bool {
         let fingerprint = self.key.fingerprint(&["origin", host, digest.as_str()]);
@@ -231,8 +238,9 @@ impl Grants {
     fn add(&self, digest: &Digest, fingerprint: Fingerprint) -> Result<(), StoreError> {
         let name = self.key.name(digest);
         let mut state = self.state();
-        if state.granted.entry(name).or_default().insert(fingerprint) {
+        if !state.granted.get(&name).is_some_and(|granted| granted.contains(&fingerprint)) {
             self.append(&mut state, &record(&self.key, RecordKind::Grant, &name, &fingerprint))?;
+            state.granted.entry(name).or_default().insert(fingerprint);
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ const RECORD_STEP: u64 = 1 << 20;
 const MAX_PENDING_RUNS: usize = 64;
 /// The digest reads this much at a time from the page cache.
 const HASH_STEP: usize = 1 << 20;
+/// At most so much is hashed in one call of [`IngestWriter::advance`].
+const ADVANCE_BYTES: u64 = 64 << 20;
 
 /// Why a download cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +80,9 @@ pub enum IngestError {
 
 /// One download, open for writing; exclusive for its digest.
 ///
-/// Every method blocks and may be called from any thread. Dropped without a commit, the bytes and the journal stay
-/// for the next [`crate::Store::ingest`] of the digest.
+/// Every method blocks and may be called from any thread; so does dropping it, which waits for a checkpoint under
+/// way. Dropped without a commit, the bytes and the journal stay for the next [`crate::Store::ingest`] of the
+/// digest.
 #[derive(Debug)]
 pub struct IngestWriter {
     inner: Arc<Ingest>,
@@ -228,9 +231,12 @@ impl IngestWriter {
     }
 
     /// Lets the digest see what lies between [`Self::hashed`] and [`Self::frontier`]; returns the new `hashed`.
+    ///
+    /// At most 64 MiB a call, so that a caller can stop in the middle of a large resumed prefix.
     pub fn advance(&self) -> Result<u64, IngestError> {
         let mut prefix = self.inner.prefix();
-        self.inner.advance(&mut prefix)
+        let limit = prefix.at.saturating_add(ADVANCE_BYTES);
+        self.inner.advance(&mut prefix, limit)
     }
 
     /// Drops everything that has arrived and starts at 0, for a source whose bytes turned out to be wrong.
@@ -249,7 +255,10 @@ impl IngestWriter {
 
 impl Drop for IngestWriter {
     fn drop(&mut self) {
-        if !self.inner.ended.load(Ordering::Acquire) {
+        let open = !self.inner.ended.load(Ordering::Acquire);
+        // A refused download leaves no file of the blob's whole size behind.
+        let empty = open && self.inner.state().arrived.is_empty();
+        if open && !empty {
             let flushed = self.flush();
             if let Err(error) = flushed {
                 tracing::debug!(digest = %self.inner.digest, %error, "some bytes will be fetched again");
@@ -259,6 +268,9 @@ impl Drop for IngestWriter {
         let _syncing = self.inner.syncing();
         self.inner.ended.store(true, Ordering::Release);
         self.inner.store.refs().ingests.remove(&self.inner.digest);
+        if empty && let Err(error) = self.inner.store.remove_idle_ingest(&self.inner.digest) {
+            tracing::debug!(digest = %self.inner.digest, %error, "an empty download stays until it is old");
+        }
     }
 }
 
@@ -309,8 +321,9 @@ impl Ingest {
         IngestError::Io(error)
     }
 
-    fn advance(&self, prefix: &mut Prefix) -> Result<u64, IngestError> {
-        let frontier = self.frontier.load(Ordering::Acquire);
+    /// Hashes up to the frontier, and no further than `limit`.
+    fn advance(&self, prefix: &mut Prefix, limit: u64) -> Result<u64, IngestError> {
+        let frontier = self.frontier.load(Ordering::Acquire).min(limit);
         let mut buffer = vec![0; HASH_STEP.min((frontier - prefix.at.min(frontier)) as usize)];
         while prefix.at < frontier {
             if self.ended.load(Ordering::Acquire) {

@@ -18,6 +18,7 @@
 //! ├── volumes/<sha256>.json            one record for each volume at each target
 //! ├── tags/<sha256>.json               what a reference was last resolved to; a memory, no root
 //! ├── grants/key log                   keyed fingerprints of who has proved access; never a credential
+//! ├── empty/                           always empty: the second layer of read-only overlays
 //! ├── quarantine/<alg>-<hex>/          bad bytes and the reason
 //! └── trash/                           renamed away, being deleted
 //! ```

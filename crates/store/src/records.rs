@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use stowage_artifact::digest::{Algorithm, Digest};
 
 use crate::error::StoreError;
-use crate::io::{Dir, gone_is_fine};
+use crate::io::{Dir, IoFile, gone_is_fine};
 use crate::refs::Refs;
 use crate::store::Store;
 
@@ -100,12 +101,15 @@ impl Store {
             let _ = dir.unlink("record.abandon", &temporary);
         })?;
         // It has to survive the process, not the machine: nobody waits for the disk.
-        let dir = dir.clone();
-        inner.worker.submit(move || {
-            if let Err(error) = file.sync_data("record.sync").and_then(|()| dir.sync("record.dirsync")) {
-                tracing::warn!(%error, "a volume record may not outlive a power cut");
-            }
-        });
+        let first = {
+            let mut unsynced = inner.unsynced_records.lock().unwrap_or_else(PoisonError::into_inner);
+            unsynced.insert(key, file);
+            unsynced.len() == 1
+        };
+        if first {
+            let (unsynced, dir) = (Arc::clone(&inner.unsynced_records), dir.clone());
+            inner.worker.submit(move || sync_records(&unsynced, &dir));
+        }
         Ok(())
     }
 
@@ -143,6 +147,11 @@ impl Store {
         Ok(self.inner().refs().records_where(|record| record.volume_id == volume_id).collect())
     }
 
+    /// The records of all volumes at a target.
+    pub fn records_at(&self, target: &Path) -> Result<Vec<VolumeRecord>, StoreError> {
+        Ok(self.inner().refs().records_where(|record| record.target == target).collect())
+    }
+
     /// The records of the volumes that use a view.
     pub fn records_of_view(&self, view: &str) -> Result<Vec<VolumeRecord>, StoreError> {
         Ok(self.inner().refs().records_where(|record| record.view.as_deref() == Some(view)).collect())
@@ -151,6 +160,15 @@ impl Store {
     /// Every record.
     pub fn records(&self) -> Result<Vec<VolumeRecord>, StoreError> {
         Ok(self.inner().refs().records().collect())
+    }
+}
+
+/// Syncs the newest state of each record that was written since the last time.
+fn sync_records(unsynced: &Mutex<BTreeMap<String, IoFile>>, dir: &Dir) {
+    let files = std::mem::take(&mut *unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+    let synced = files.values().try_for_each(|file| file.sync_data("record.sync"));
+    if let Err(error) = synced.and_then(|()| dir.sync("record.dirsync")) {
+        tracing::warn!(%error, "a volume record may not outlive a power cut");
     }
 }
 

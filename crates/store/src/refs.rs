@@ -50,6 +50,10 @@ impl<T: Eq + Hash + Clone> Counts<T> {
     pub(crate) fn contains(&self, what: &T) -> bool {
         self.0.contains_key(what)
     }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &T> {
+        self.0.keys().map(|name| &**name)
+    }
 }
 
 /// A record with its digests shared: a hundred pods of an artifact of ten thousand blobs are ordinary.
@@ -220,25 +224,31 @@ impl Refs {
         self.view_blobs.contains(digest)
     }
 
-    /// A record, a view or a download that refers to the blob, in words.
+    /// For each blob that something refers to, one record, view or download that does, in words.
+    pub(crate) fn users_of_blobs(&self) -> HashMap<&Digest, String> {
+        let mut users = HashMap::new();
+        for (id, slot) in &self.views {
+            for digest in slot.summary.iter().flat_map(|summary| summary.blobs()) {
+                users.entry(digest).or_insert_with(|| format!("view {id}"));
+            }
+        }
+        for kept in self.records.values() {
+            let named = kept.blobs.iter().map(|digest| &**digest).chain(&kept.record.manifest_digest);
+            for digest in named {
+                users.insert(digest, format!("volume {}", kept.record.volume_id));
+            }
+        }
+        users.extend(self.held.names().map(|digest| (digest, "a view that is being built".to_owned())));
+        users.extend(self.ingests.iter().map(|digest| (digest, "a running download".to_owned())));
+        users
+    }
+
+    /// One record, view or download that refers to the blob, in words.
     pub(crate) fn user_of_blob(&self, digest: &Digest) -> Option<String> {
-        if self.ingests.contains(digest) {
-            return Some("a running download".to_owned());
+        if !self.is_blob_rooted(digest) && !self.is_blob_in_view(digest) {
+            return None;
         }
-        if self.held.contains(digest) {
-            return Some("a view that is being built".to_owned());
-        }
-        let by_record = self.records.values().find(|kept| {
-            kept.record.manifest_digest.as_ref() == Some(digest)
-                || kept.blobs.iter().any(|blob| **blob == *digest)
-        });
-        if let Some(kept) = by_record {
-            return Some(format!("volume {}", kept.record.volume_id));
-        }
-        self.views
-            .iter()
-            .find(|(_, slot)| slot.summary.as_ref().is_some_and(|summary| summary.has(digest)))
-            .map(|(id, _)| format!("view {id}"))
+        self.users_of_blobs().remove(digest)
     }
 
     /// A volume that uses the view, in words.

@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) collecting: Mutex<()>,
     /// Shards of `blobs/` that this process has seen to be on the disk.
     pub(crate) synced_shards: Mutex<std::collections::HashSet<String>>,
+    /// Records that are written and not synced yet, by key.
+    pub(crate) unsynced_records: Arc<Mutex<std::collections::BTreeMap<String, crate::io::IoFile>>>,
     refs: Mutex<Refs>,
     clock: OnceLock<UseClock>,
     /// Goes last.
@@ -112,6 +114,7 @@ impl Store {
                 reserved: AtomicU64::new(0),
                 collecting: Mutex::new(()),
                 synced_shards: Mutex::default(),
+                unsynced_records: Arc::default(),
                 refs: Mutex::new(refs),
                 clock: OnceLock::new(),
                 _lock: lock,

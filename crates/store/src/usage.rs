@@ -1,6 +1,6 @@
 //! What the store holds, and how much room it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use stowage_artifact::digest::{Algorithm, Digest};
@@ -124,11 +124,15 @@ impl Store {
                 condemned,
             });
         }
+        let users: HashMap<Digest, String> = {
+            let refs = inner.refs();
+            refs.users_of_blobs().into_iter().map(|(digest, user)| (digest.clone(), user)).collect()
+        };
         inner.each_blob(|blob| {
             entries.push(ListEntry {
                 kind: ListKind::Blob,
                 bytes: blob.bytes(),
-                in_use_by: inner.refs().user_of_blob(&blob.digest),
+                in_use_by: users.get(&blob.digest).cloned(),
                 last_used: blob.changed() / SECOND,
                 name: blob.digest.to_string(),
                 condemned: None,

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args, &cli.log),
         command => runtime().and_then(|runtime| {
             wiring::init_logging(&cli.log, &command)?;
-            runtime.block_on(run(command, &cli.store))
+            let result = runtime.block_on(run(command, &cli.store));
+            // A step that hangs in the kernel must not keep the process from ending.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            result
         }),
     };
     let (error, code) = match result {

@@ -217,6 +217,18 @@ pub enum PublishError {
         /// Needed and free bytes.
         source: Arc<AdmitError>,
     },
+    /// A manifest says something else of a blob's size than the bytes that are here.
+    #[error(
+        "cannot pull {reference}: its manifest gives blob {digest} {declared} bytes, which is not its size; push the artifact anew"
+    )]
+    WrongSize {
+        /// What was asked for.
+        reference: String,
+        /// The blob.
+        digest: Digest,
+        /// What the manifest says.
+        declared: u64,
+    },
     /// The view could not be made.
     #[error("cannot build the view of {reference}: {source}")]
     View {
@@ -250,6 +262,22 @@ pub enum PublishError {
         /// What the store says.
         source: Arc<StoreError>,
     },
+    /// What is at the target could not be found out, so nothing was touched.
+    #[error("cannot tell what is mounted for volume {volume_id}: {source}; publish again")]
+    Unsure {
+        /// The volume.
+        volume_id: String,
+        /// What failed.
+        source: Arc<PublishError>,
+    },
+    /// The publish failed for good, and what it had left could not be removed.
+    #[error("{source}; what it left could not be removed ({left}), which is tried again with the next call")]
+    NotRolledBack {
+        /// Why the publish failed.
+        source: Arc<PublishError>,
+        /// Why something of it is left.
+        left: Arc<PublishError>,
+    },
     /// A task of our own died.
     #[error("a task of the node plugin died while it was to {doing}; see its log, then publish again")]
     Died {
@@ -275,12 +303,28 @@ impl PublishError {
             Self::LayoutDirectory { .. } | Self::LayoutEntry { .. } => Meaning::Invalid,
             Self::Layout { source, .. } => layout_meaning(source),
             Self::Fetch { source, .. } => fetch_meaning(source),
+            Self::WrongSize { .. } => Meaning::DataLoss,
             Self::View { source, .. } => view_meaning(source),
             Self::Target(source) => target_meaning(source),
             Self::Unmount(_) | Self::Inspect(_) => Meaning::Internal,
             Self::Mount { source, .. } => mount_meaning(source),
             Self::Store { source, .. } => store_meaning(source),
-            Self::Died { .. } => Meaning::Internal,
+            // Something is left, or may be: kubelet must come again, or unpublish.
+            Self::Unsure { .. } | Self::NotRolledBack { .. } | Self::Died { .. } => Meaning::Unavailable,
+        }
+    }
+
+    /// For a failure before anything was changed: a healthy volume may be at the target, which a final code would
+    /// take away from a running pod.
+    pub(crate) fn unsure(self, volume_id: &str) -> Self {
+        match self {
+            Self::Store { .. } | Self::Inspect(_) | Self::Unmount(_) => {
+                Self::Unsure { volume_id: volume_id.to_owned(), source: Arc::new(self) }
+            }
+            Self::Target(ref source) if target_meaning(source) == Meaning::Internal => {
+                Self::Unsure { volume_id: volume_id.to_owned(), source: Arc::new(self) }
+            }
+            other => other,
         }
     }
 }
@@ -366,10 +410,50 @@ fn view_meaning(error: &ViewError) -> Meaning {
 }
 
 fn store_meaning(error: &StoreError) -> Meaning {
-    if error.is_no_space() { Meaning::Exhausted } else { Meaning::Internal }
+    if error.is_no_space() {
+        Meaning::Exhausted
+    } else if matches!(error, StoreError::NoSuchView(_)) {
+        // Collected as often as it was built; the next try builds it again.
+        Meaning::Unavailable
+    } else {
+        Meaning::Internal
+    }
 }
 
 /// Says what was being done when the store failed.
 pub(crate) fn store_error(doing: &'static str) -> impl FnOnce(StoreError) -> PublishError {
     move |source| PublishError::Store { doing, source: Arc::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> PublishError {
+        store_error("read the volume's record")(std::io::Error::other("disk on fire").into())
+    }
+
+    /// A healthy volume of a running pod may be at the target: kubelet must not be told that it is gone.
+    #[test]
+    fn a_failure_to_look_at_the_target_is_never_final() {
+        assert!(disk().meaning().is_final());
+        let unsure = disk().unsure("csi-1");
+        assert_eq!(unsure.meaning(), Meaning::Unavailable);
+        assert!(
+            unsure.to_string().contains("csi-1") && unsure.to_string().contains("disk on fire"),
+            "{unsure}"
+        );
+        let conflict = PublishError::NotPresent { reference: "r".to_owned() }.unsure("csi-1");
+        assert_eq!(conflict.meaning(), Meaning::NotFound, "what was found out stays as it is");
+    }
+
+    #[test]
+    fn what_may_have_left_something_is_never_final() {
+        for error in [
+            PublishError::Died { doing: "publish a volume" },
+            PublishError::NotRolledBack { source: Arc::new(disk()), left: Arc::new(disk()) },
+        ] {
+            assert!(!error.meaning().is_final(), "{error}");
+        }
+    }
 }

@@ -78,6 +78,7 @@ impl Inner {
                 size,
                 source: Arc::clone(&source),
                 namespace: request.namespace.clone(),
+                authority: Some(scope.authority(&self.store)),
             });
             let watch = ticket.watch();
             progress.push(Box::new(move || watch.borrow().done));

@@ -64,6 +64,11 @@ impl Scope {
             .map_err(store_error("record a grant"))
     }
 
+    /// One value for all who would get the same grants.
+    pub(crate) fn authority(&self, store: &Store) -> [u8; 32] {
+        store.grants().authority(&self.host, &self.repository, &self.principal)
+    }
+
     /// Notes that this host has delivered every byte of `digest` to this node.
     fn delivered(&self, store: &Store, digest: &Digest) -> Result<(), PublishError> {
         store.grants().put_origin(&self.host, digest).map_err(store_error("record an origin"))
@@ -140,18 +145,30 @@ impl Inner {
         size: u64,
     ) -> Result<(), PublishError> {
         let (inner, known, wanted) = (Arc::clone(self), scope.clone(), digest.clone());
-        let (granted, origin) = self
+        let (granted, origin, stored) = self
             .blocking("look for a grant", move || {
                 let granted = known.has(&inner.store, &wanted);
-                Ok((granted, inner.store.grants().has_origin(&known.host, &wanted)))
+                let origin = inner.store.grants().has_origin(&known.host, &wanted);
+                Ok((granted, origin, inner.store.blob_size(&wanted)))
             })
             .await?;
         if granted {
             return Ok(());
         }
-        if origin {
-            repository.head_blob(digest).await.map_err(registry_error(reference))?;
+        // The declared size is the tenant's word: with one that is too small, almost nothing would have to be shown.
+        if let Some(stored) = stored
+            && stored != size
+        {
+            let (reference, digest) = (reference.to_string(), digest.clone());
+            return Err(PublishError::WrongSize { reference, digest, declared: size });
+        }
+        let believed = if origin {
+            let found = repository.head_blob(digest).await.map_err(registry_error(reference))?;
+            found.ok_or_else(|| no_possession(reference, digest, repository))? == size
         } else {
+            false
+        };
+        if !believed {
             for range in samples(size) {
                 let served = repository.read_range(digest, range.clone()).await.map_err(|error| {
                     // A registry that has the name but not the bytes shows no access to them.
@@ -216,8 +233,9 @@ mod tests {
     #[test]
     fn small_blobs_are_read_whole_and_large_ones_sampled_within_bounds() {
         assert!(samples(0).is_empty());
-        assert_eq!(samples(5), [0..5]);
-        assert_eq!(samples(WHOLE_BYTES), [0..WHOLE_BYTES]);
+        for size in [5, WHOLE_BYTES] {
+            assert!(samples(size).into_iter().eq(std::iter::once(0..size)), "{size}");
+        }
         for size in [WHOLE_BYTES + 1, 10 << 30] {
             let ranges = samples(size);
             assert_eq!(ranges.len() as u64, SAMPLES);

@@ -185,10 +185,11 @@ impl Jobs {
         let mut table = self.lock();
         if let Some(job) = table.jobs.get(key) {
             let job = Arc::clone(job);
-            return if job.arguments != *arguments {
-                Entry::Conflict(job)
-            } else if job.ended().is_some() {
+            // What is about to end is in nobody's way.
+            return if job.ended().is_some() {
                 Entry::Superseded(job)
+            } else if job.arguments != *arguments {
+                Entry::Conflict(job)
             } else if job.principal != *principal {
                 job.end(EndReason::Superseded);
                 Entry::Superseded(job)
@@ -287,6 +288,11 @@ mod tests {
             jobs.enter(&key(), &arguments("a"), &other, &Progress::default(), 8),
             Entry::Superseded(_)
         ));
+        // What ends is waited for, also by a call with other arguments.
+        assert!(matches!(
+            jobs.enter(&key(), &arguments("b"), &other, &Progress::default(), 8),
+            Entry::Superseded(_)
+        ));
         let result = job.unless_ended("csi-1", async { Ok(()) }).await;
         assert!(matches!(result, Err(PublishError::Aborted { .. })), "{result:?}");
     }
@@ -308,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn interest_lasts_from_the_last_call() {
         let job = Job::new(arguments("a"), Principal::Anonymous, Progress::default());
-        assert!(!job.abandoned(Duration::from_secs(60)));
+        assert!(!job.abandoned(Duration::from_mins(1)));
         assert!(job.abandoned(Duration::ZERO));
         let waiting = Interest::new(&job);
         assert!(!job.abandoned(Duration::ZERO));

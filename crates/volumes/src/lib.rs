@@ -29,7 +29,7 @@ mod unpublish;
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stowage_artifact::{Digest, MAX_MANIFEST_BYTES, Platform};
@@ -95,6 +95,9 @@ impl std::fmt::Debug for Volumes {
     }
 }
 
+/// Hears of volumes that were mounted.
+type Listener = Box<dyn Fn(&Published) + Send + Sync>;
+
 struct Inner {
     store: Store,
     engine: Engine,
@@ -108,6 +111,8 @@ struct Inner {
     targets: keyed::KeyedLocks<PathBuf>,
     views: keyed::KeyedLocks<String>,
     idle: recover::Idle,
+    /// Told of each volume when it is mounted.
+    published: OnceLock<Listener>,
     reservations: reservations::Reservations,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -137,6 +142,7 @@ impl Volumes {
                 targets: keyed::KeyedLocks::default(),
                 views: keyed::KeyedLocks::default(),
                 idle: recover::Idle::default(),
+                published: OnceLock::new(),
                 reservations: reservations::Reservations::default(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -153,6 +159,12 @@ impl Volumes {
     /// The engine behind the volumes.
     pub fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    /// Has `told` hear of each volume once, when it is mounted, whether or not a call still waits for it. The first
+    /// listener counts. It is called on an async worker and must not block.
+    pub fn on_published(&self, told: impl Fn(&Published) + Send + Sync + 'static) {
+        let _ = self.inner.published.set(Box::new(told));
     }
 
     /// Answers every waiting call at once, stops the downloads so that they can be resumed, leaves every mount.

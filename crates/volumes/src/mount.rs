@@ -12,10 +12,17 @@ use stowage_sys::{Attached, MountError, Target, Unmounted};
 
 use crate::Inner;
 use crate::error::{ClearError, PublishError, store_error};
+use crate::request::VolumeKey;
 
 impl Inner {
     /// Mounts `view` for `record` and writes the record of it. The caller holds the target's and the view's lock.
     pub(crate) fn mount_recorded(&self, mut record: VolumeRecord, view: &View) -> Result<(), PublishError> {
+        let key = VolumeKey { volume_id: record.volume_id.clone(), target: record.target.clone() };
+        if let Err(error) = self.no_other_volume(&key) {
+            // That volume came meanwhile and stays; of this one only the record is there.
+            let removed = self.store.remove_record(&record.volume_id, &record.target);
+            return removed.map_err(store_error("remove the volume's record")).and(Err(error));
+        }
         // A mount without a matching record is from a crash between the mount and its record.
         self.unmount_at(&record.target).map_err(PublishError::from)?;
         record.view = Some(view.id.clone());
@@ -74,6 +81,21 @@ impl Inner {
             .map(|other| other.target)
     }
 
+    /// Refuses a target at which another volume is mounted.
+    pub(crate) fn no_other_volume(&self, key: &VolumeKey) -> Result<(), PublishError> {
+        for other in self.store.records_at(&key.target).map_err(store_error("read the records"))? {
+            if other.volume_id != key.volume_id && other.state == RecordState::Mounted && is_healthy(&other)?
+            {
+                return Err(PublishError::Conflict {
+                    volume_id: other.volume_id,
+                    target: other.target,
+                    difference: format!("asked for volume {}", key.volume_id),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Unmounts everything at `target`; the directory stays. Whether anything was mounted.
     pub(crate) fn unmount_at(&self, target: &Path) -> Result<bool, ClearError> {
         match self.target_root.find(target)? {
@@ -104,10 +126,8 @@ impl Inner {
     }
 
     fn keep_views_of(&self, target: &Path) {
-        let records = self.store.records().unwrap_or_default();
-        for view in
-            records.into_iter().filter(|record| record.target == target).filter_map(|record| record.view)
-        {
+        let records = self.store.records_at(target).unwrap_or_default();
+        for view in records.into_iter().filter_map(|record| record.view) {
             if let Err(error) = self.store.touch_view(&view) {
                 tracing::warn!(view, %error, "cannot note that the view is still in use");
             }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::Digest;
-use stowage_store::{RecordState, View, VolumeRecord};
+use stowage_store::{RecordState, StoreError, View, VolumeRecord};
 
 use crate::error::{ClearError, PublishError, store_error};
 use crate::job::{Entry, Job, Outcome};
@@ -23,6 +23,9 @@ use crate::request::{Arguments, PublishRequest, Published, VolumeKey};
 use crate::reservations::Reserved;
 use crate::resolve::{Resolved, Resolver};
 use crate::{Inner, Volumes, mount};
+
+/// How often a view is built for one publish when collection takes it away each time.
+const VIEW_TRIES: usize = 10;
 
 /// What is to be done for a call, found out under the target's lock.
 enum Found {
@@ -46,6 +49,8 @@ impl Volumes {
     pub async fn publish(&self, request: PublishRequest) -> Outcome {
         let key = request.key();
         let arguments = request.arguments();
+        // The time in which nobody asks begins anew with each call.
+        self.inner.idle.forget(&key);
         // At most twice: once more after a job with another credential has been ended.
         loop {
             match self.inner.jobs.enter(
@@ -107,8 +112,15 @@ impl Inner {
             tracing::info!(volume = %request.volume_id, %error, "volume is not published");
             // A conflict is about another volume's record, which stays.
             let conflict = matches!(error, PublishError::Conflict { .. });
-            if error.meaning().is_final() && !conflict {
-                self.roll_back(request).await;
+            if error.meaning().is_final()
+                && !conflict
+                && let Err(left) = self.roll_back(request).await
+            {
+                tracing::warn!(volume = %request.volume_id, error = %left, "a failed publish could not be rolled back");
+                return Err(PublishError::NotRolledBack {
+                    source: Arc::new(error.clone()),
+                    left: Arc::new(left),
+                });
             }
         }
         outcome
@@ -116,7 +128,7 @@ impl Inner {
 
     async fn attempt(self: &Arc<Self>, job: &Arc<Job>, request: &PublishRequest) -> Outcome {
         let id = &request.volume_id;
-        let pinned = match self.find(request).await? {
+        let pinned = match self.find(request).await.map_err(|error| error.unsure(id))? {
             Found::Mounted(digest) => {
                 return Ok(Published {
                     digest,
@@ -159,13 +171,17 @@ impl Inner {
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "volume is published"
         );
-        Ok(Published {
+        let published = Published {
             digest: resolved.digest,
             fetched: pulled.fetched,
             cached: pulled.cached,
             elapsed,
             already: false,
-        })
+        };
+        if let Some(told) = self.published.get() {
+            told(&published);
+        }
+        Ok(published)
     }
 
     /// The registry that the request names, asked with the request's own credential.
@@ -182,6 +198,7 @@ impl Inner {
         self.blocking("look at the target", move || {
             // The path is checked before anything is believed about it.
             inner.target_root.find(&request.target).map_err(|error| PublishError::Target(Arc::new(error)))?;
+            inner.no_other_volume(&key)?;
             let Some(record) = inner
                 .store
                 .record(&request.volume_id, &request.target)
@@ -239,7 +256,8 @@ impl Inner {
         .await
     }
 
-    /// The view of the volume, built where it does not exist yet.
+    /// The view of the volume, built where it does not exist yet, and in the volume's record, so that nothing
+    /// collects it before it is mounted.
     pub(crate) async fn view(
         self: &Arc<Self>,
         request: &PublishRequest,
@@ -247,12 +265,24 @@ impl Inner {
     ) -> Result<View, PublishError> {
         let spec = resolved.view_spec(&request.attributes);
         let reference = resolved.reference.to_string();
+        let mut record = pending_record(request, resolved);
         let inner = Arc::clone(self);
         self.blocking("build the view", move || {
-            inner
-                .store
-                .build_view(&spec)
-                .map_err(|error| PublishError::View { reference, source: Arc::new(error) })
+            let mut tries = VIEW_TRIES;
+            loop {
+                let view = inner.store.build_view(&spec).map_err(|error| PublishError::View {
+                    reference: reference.clone(),
+                    source: Arc::new(error),
+                })?;
+                record.view = Some(view.id.clone());
+                tries -= 1;
+                match inner.store.put_record(&record) {
+                    Ok(()) => return Ok(view),
+                    // Collected in between.
+                    Err(StoreError::NoSuchView(_)) if tries > 0 => {}
+                    Err(error) => return Err(store_error("write the volume's record")(error)),
+                }
+            }
         })
         .await
     }
@@ -277,25 +307,21 @@ impl Inner {
     }
 
     /// Removes what a failed publish has left: the record, and the target where we made it.
-    async fn roll_back(self: &Arc<Self>, request: &PublishRequest) {
+    async fn roll_back(self: &Arc<Self>, request: &PublishRequest) -> Result<(), PublishError> {
         let _target = self.targets.lock(&request.target).await;
         let (inner, request) = (Arc::clone(self), request.clone());
-        let cleaned = self
-            .blocking("roll a failed publish back", move || {
-                // A target that is refused has nothing of ours; its record, if any, goes all the same.
-                match inner.clear_target(&request.target) {
-                    Ok(_) | Err(ClearError::Target(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                inner
-                    .store
-                    .remove_record(&request.volume_id, &request.target)
-                    .map_err(store_error("remove the volume's record"))
-            })
-            .await;
-        if let Err(error) = cleaned {
-            tracing::warn!(%error, "a failed publish could not be rolled back; the next start repairs it");
-        }
+        self.blocking("roll a failed publish back", move || {
+            // A target that is refused has nothing of ours; its record, if any, goes all the same.
+            match inner.clear_target(&request.target) {
+                Ok(_) | Err(ClearError::Target(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            inner
+                .store
+                .remove_record(&request.volume_id, &request.target)
+                .map_err(store_error("remove the volume's record"))
+        })
+        .await
     }
 }
 

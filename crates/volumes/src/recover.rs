@@ -22,7 +22,7 @@ impl Idle {
         seen.entry(key.clone()).or_insert_with(Instant::now).elapsed() > limit
     }
 
-    fn forget(&self, key: &VolumeKey) {
+    pub(crate) fn forget(&self, key: &VolumeKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
@@ -46,9 +46,16 @@ impl Volumes {
         let inner = Arc::clone(&self.inner);
         self.inner
             .blocking("compare the records with the mount table", move || {
+                if let Err(error) = inner.mounter.sweep_staging() {
+                    tracing::warn!(%error, "cannot remove what a killed process left in the staging directory");
+                }
                 let mut recovered = Recovered::default();
                 for record in inner.store.records().map_err(store_error("read the records"))? {
-                    inner.recover_one(&record, &mut recovered)?;
+                    // One target that cannot be looked at must not keep the whole node from starting.
+                    if let Err(error) = inner.recover_one(&record, &mut recovered) {
+                        tracing::warn!(volume = %record.volume_id, %error, "a record cannot be compared with its mount");
+                        recovered.waiting += 1;
+                    }
                 }
                 Ok(recovered)
             })
@@ -109,7 +116,12 @@ impl Volumes {
                 continue;
             }
             let inner = Arc::clone(&self.inner);
-            self.inner.blocking("tidy a record", move || inner.tidy_record(&key, limit)).await?;
+            let volume = key.volume_id.clone();
+            let tidied = self.inner.blocking("tidy a record", move || inner.tidy_record(&key, limit)).await;
+            // The others come all the same.
+            if let Err(error) = tidied {
+                tracing::warn!(%volume, %error, "a record could not be tidied; it is tried again");
+            }
         }
         Ok(())
     }

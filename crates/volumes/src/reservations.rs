@@ -25,9 +25,10 @@ impl Reserved {
     }
 }
 
-/// What has been promised, by blob.
+/// What has been promised, by blob and declared size, as downloads are: whoever lies about a size shares nobody's
+/// room.
 #[derive(Debug, Default)]
-pub(crate) struct Reservations(Mutex<HashMap<Digest, Weak<Reserved>>>);
+pub(crate) struct Reservations(Mutex<HashMap<(Digest, u64), Weak<Reserved>>>);
 
 impl Reservations {
     /// Promises room for those of `blobs` that nobody has been promised room for; evicts before it refuses.
@@ -44,25 +45,26 @@ impl Reservations {
         promised.retain(|_, reserved| reserved.strong_count() > 0);
         let mut new = Vec::new();
         let mut needed = 0_u64;
-        for (digest, size) in blobs {
-            if let Some(reserved) = promised.get(digest).and_then(Weak::upgrade) {
+        for blob in blobs {
+            let (digest, size) = blob;
+            if let Some(reserved) = promised.get(blob).and_then(Weak::upgrade) {
                 shared.insert(digest.clone(), reserved);
             } else {
                 // What an interrupted download has on the disk needs no room again.
                 let bytes = size.saturating_sub(store.ingest_bytes(digest));
                 needed = needed.saturating_add(bytes);
-                new.push((digest, bytes));
+                new.push((blob, bytes));
             }
         }
         let admission = Arc::new(store.admit(needed, new.len() as u64)?);
-        for (digest, bytes) in new {
+        for (blob, bytes) in new {
             let reserved = Arc::new(Reserved {
                 admission: Arc::clone(&admission),
                 bytes,
                 on_disk: AtomicBool::new(false),
             });
-            promised.insert(digest.clone(), Arc::downgrade(&reserved));
-            shared.insert(digest.clone(), reserved);
+            promised.insert(blob.clone(), Arc::downgrade(&reserved));
+            shared.insert(blob.0.clone(), reserved);
         }
         Ok(shared)
     }
@@ -93,6 +95,21 @@ mod tests {
         assert!(reservations.admit(&store, &[blob("b")]).is_err(), "the second volume still waits");
         drop(second);
         assert!(reservations.admit(&store, &[blob("b")]).is_ok());
+    }
+
+    #[test]
+    fn whoever_declares_another_size_shares_nobodys_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            min_free: MinFree { bytes_percent: 0, inodes_percent: 0 },
+            testing: Testing { space: Some(MadeUpSpace::new(100 << 20, 0)), ..Testing::default() },
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"a");
+        let reservations = Reservations::default();
+        let _liar = reservations.admit(&store, &[(digest.clone(), 1)]).unwrap();
+        assert!(reservations.admit(&store, &[(digest, 200 << 20)]).is_err(), "200 of 100 MiB");
     }
 
     #[test]

@@ -50,12 +50,46 @@ pub enum StatsError {
         /// The path asked about.
         path: PathBuf,
     },
+    /// No such volume, at no path at all.
+    #[error("volume {volume_id} is published nowhere on this node")]
+    Unknown {
+        /// The volume.
+        volume_id: String,
+    },
     /// The store or the kernel could not be asked.
     #[error(transparent)]
     Failed(#[from] PublishError),
 }
 
 impl Volumes {
+    /// What is wrong with the volume: at `path`, or wherever it is published.
+    pub async fn health(&self, volume_id: &str, path: Option<&Path>) -> Result<Vec<Abnormal>, StatsError> {
+        if let Some(path) = path {
+            return Ok(self.stats(volume_id, path).await?.abnormal.into_iter().collect());
+        }
+        let (inner, id) = (Arc::clone(&self.inner), volume_id.to_owned());
+        let records = self
+            .inner
+            .blocking("read the volume's records", move || {
+                inner.store.records_of(&id).map_err(store_error("read the volume's records"))
+            })
+            .await?;
+        let mounted = records.into_iter().filter(|record| record.state == RecordState::Mounted);
+        let (mut found, mut abnormal) = (false, Vec::new());
+        for record in mounted {
+            match self.stats(volume_id, &record.target).await {
+                Ok(stats) => {
+                    found = true;
+                    abnormal.extend(stats.abnormal);
+                }
+                // Unpublished in the meantime.
+                Err(StatsError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if found { Ok(abnormal) } else { Err(StatsError::Unknown { volume_id: volume_id.to_owned() }) }
+    }
+
     /// The numbers of the volume that is published at `path`.
     pub async fn stats(&self, volume_id: &str, path: &Path) -> Result<VolumeStats, StatsError> {
         let (inner, id, path) = (Arc::clone(&self.inner), volume_id.to_owned(), path.to_owned());

@@ -7,7 +7,7 @@ use stowage_sys::{TargetError, UnmountError};
 
 use crate::Meaning;
 use crate::Volumes;
-use crate::error::{ClearError, target_meaning};
+use crate::error::{ClearError, PublishError, target_meaning};
 use crate::job::EndReason;
 use crate::request::VolumeKey;
 
@@ -43,27 +43,46 @@ impl Volumes {
     /// What is unknown, absent or never mounted is done already. An unreadable store does not matter: what is
     /// mounted is asked of the kernel.
     pub async fn unpublish(&self, volume_id: &str, target: &Path) -> Result<(), UnpublishError> {
-        let inner = &self.inner;
         let key = VolumeKey { volume_id: volume_id.to_owned(), target: target.to_owned() };
-        if let Some(job) = inner.jobs.get(&key) {
-            job.end(EndReason::Unpublished);
-            job.settled().await;
-        }
-        let _target = inner.targets.lock(&key.target).await;
-        let work = Arc::clone(inner);
-        inner
-            .blocking("unpublish the volume", move || Ok(work.take_away(&key)))
-            .await
-            .unwrap_or(Err(UnpublishError::Died))
+        let inner = Arc::clone(&self.inner);
+        // A task of its own: a caller who goes away must not let go of the target's lock in the middle.
+        let work = self.inner.tasks.spawn(async move { inner.unpublish(key).await });
+        work.await.unwrap_or(Err(UnpublishError::Died))
     }
 }
 
 impl crate::Inner {
+    async fn unpublish(self: Arc<Self>, key: VolumeKey) -> Result<(), UnpublishError> {
+        let _target = loop {
+            if let Some(job) = self.jobs.get(&key) {
+                job.end(EndReason::Unpublished);
+                job.settled().await;
+            }
+            let target = self.targets.lock(&key.target).await;
+            // A publish call that came since would lose its record, and with it what keeps its blobs.
+            if self.jobs.get(&key).is_none() {
+                break target;
+            }
+        };
+        self.idle.forget(&key);
+        let work = Arc::clone(&self);
+        self.blocking("unpublish the volume", move || Ok(work.take_away(&key)))
+            .await
+            .unwrap_or(Err(UnpublishError::Died))
+    }
+
     fn take_away(&self, key: &VolumeKey) -> Result<(), UnpublishError> {
-        let unmounted = self.clear_target(&key.target).map_err(|error| match error {
-            ClearError::Target(source) => UnpublishError::Target(Arc::new(source)),
-            ClearError::Unmount(source) => UnpublishError::Unmount(Arc::new(source)),
-        })?;
+        let unmounted = match self.no_other_volume(key) {
+            Err(PublishError::Conflict { volume_id, .. }) => {
+                tracing::info!(volume = %key.volume_id, other = %volume_id, "another volume is at the target");
+                false
+            }
+            // An unreadable store does not matter.
+            Ok(()) | Err(_) => self.clear_target(&key.target).map_err(|error| match error {
+                ClearError::Target(source) => UnpublishError::Target(Arc::new(source)),
+                ClearError::Unmount(source) => UnpublishError::Unmount(Arc::new(source)),
+            })?,
+        };
         if let Err(error) = self.store.remove_record(&key.volume_id, &key.target) {
             // The mount is gone, which is what was asked; housekeeping drops the record.
             tracing::warn!(volume = %key.volume_id, %error, "the volume's record could not be removed");

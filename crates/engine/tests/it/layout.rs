@@ -27,6 +27,7 @@ fn request(blob: &Blob, source: &OciLayoutSource) -> FetchRequest {
         size: blob.size(),
         source: Arc::new(source.clone()),
         namespace: String::new(),
+        authority: None,
     }
 }
 

@@ -270,6 +270,7 @@ impl Bench {
             size,
             source: Arc::clone(source) as _,
             namespace: "default".to_owned(),
+            authority: None,
         })
     }
 

@@ -35,6 +35,45 @@ async fn a_hundred_and_ten_callers_are_one_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn callers_of_one_authority_are_credited_with_what_any_of_them_brought() {
+    let options = EngineOptions { connections_per_blob: 1, ..options() };
+    let (bench, blob) = (Bench::new(options), Blob::new(1_000_000, 43));
+    let gate = closed_gate();
+    let hold = Arc::clone(&gate);
+    let join = |source: &Arc<Scripted>, authority: Option<[u8; 32]>| {
+        bench.engine.join(stowage_engine::FetchRequest {
+            digest: blob.digest.clone(),
+            size: blob.size(),
+            source: Arc::clone(source) as _,
+            namespace: "default".to_owned(),
+            authority,
+        })
+    };
+    // Brings the beginning and leaves; the second one brings the rest.
+    let leaver = Scripted::new("a", &blob, move |_, _| Reply {
+        hold: Some((100_000, Arc::clone(&hold))),
+        reset_after: Some(100_000),
+        reset_kind: Some(SourceErrorKind::Forbidden),
+        ..Reply::default()
+    });
+    let first = join(&leaver, Some([1; 32]));
+    until(|| leaver.sent() == 100_000).await;
+    let idle = Scripted::honest("b", &blob);
+    let (stranger, loner) = (join(&idle, Some([2; 32])), join(&idle, None));
+    let second = join(&Scripted::honest("a", &blob), Some([1; 32]));
+    gate.add_permits(1);
+    assert!(end(first).await.is_err());
+    let fetched = end(second).await.unwrap();
+    let others = [end(stranger).await.unwrap(), end(loner).await.unwrap()];
+    let brought = others.iter().map(|other| other.bytes_from_my_source).sum::<u64>();
+    assert_eq!(fetched.bytes_from_my_source + brought, blob.size());
+    assert_eq!(fetched.whole_by_me, brought == 0);
+    assert!(fetched.bytes_from_my_source >= 100_000, "{fetched:?}");
+    assert!(others.iter().all(|other| !other.whole_by_me));
+    bench.assert_has(&blob);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_source_fails_only_its_owner() {
     for kind in [
         SourceErrorKind::Unauthenticated,
@@ -159,6 +198,7 @@ async fn a_namespace_with_slow_registries_leaves_room_for_another() {
             size: blob.size(),
             source: Arc::clone(source) as _,
             namespace: namespace.to_owned(),
+            authority: None,
         })
     };
     let slow: Vec<_> = blobs[..7]

@@ -87,7 +87,7 @@ fn inode(path: &Path) -> Option<u64> {
 
 #[tokio::test]
 async fn kubelet_learns_who_we_are_and_readiness_follows_its_word() {
-    let running = Running::start(Duration::from_secs(60));
+    let running = Running::start(Duration::from_mins(1));
     assert!(running.health.readiness().unwrap_err().contains("registration"));
     let info = running.client().await.get_info(InfoRequest {}).await.unwrap().into_inner();
     assert_eq!(
@@ -106,7 +106,7 @@ async fn kubelet_learns_who_we_are_and_readiness_follows_its_word() {
 
 #[tokio::test]
 async fn a_socket_that_went_missing_is_made_again() {
-    let running = Running::start(Duration::from_secs(60));
+    let running = Running::start(Duration::from_mins(1));
     running.notify(true, "").await;
     std::fs::remove_file(running.socket()).unwrap();
     running.notify(true, "").await;

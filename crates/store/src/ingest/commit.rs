@@ -56,7 +56,7 @@ impl Ingest {
         if !missing.is_empty() {
             return Err(CommitError::Incomplete { digest: self.digest.clone(), missing });
         }
-        self.advance(&mut prefix)?;
+        self.advance(&mut prefix, u64::MAX)?;
         let hasher = std::mem::replace(&mut prefix.hasher, Hasher::new(self.digest.algorithm()));
         let found = hasher.finish();
         if found != self.digest {

@@ -128,7 +128,7 @@ mod tests {
                 }
                 prop_assert_eq!(offsets(&set), model.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(set.total(), model.len() as u64);
-                prop_assert_eq!(set.frontier(), (0..).take_while(|offset| model.contains(offset)).count() as u64);
+                prop_assert_eq!(set.frontier(), (0..=SIZE).take_while(|offset| model.contains(offset)).count() as u64);
                 prop_assert_eq!(set.end(), model.last().map_or(0, |last| last + 1));
                 let ranges: Vec<_> = set.iter().collect();
                 prop_assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{ranges:?}");

@@ -83,7 +83,7 @@ impl Dir {
         Ok(Self { fd: Arc::new(fd), path, io: self.io.clone() })
     }
 
-    /// Makes a directory with exactly this mode. One that is there already is an error of kind `AlreadyExists`.
+    /// Makes a directory with this mode, less the umask. One that is there already is an error of kind `AlreadyExists`.
     pub fn make_dir(&self, point: &'static str, name: &str, mode: u32) -> Result<(), IoError> {
         let path = self.path.join(name);
         self.io.perform(

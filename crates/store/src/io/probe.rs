@@ -130,6 +130,11 @@ impl Probe {
         points
     }
 
+    /// The process dies now.
+    pub fn crash(&self) {
+        self.state().crashed = true;
+    }
+
     /// Whether a crash was injected and has happened.
     pub fn crashed(&self) -> bool {
         self.state().crashed

@@ -1,1 +1,103 @@
-//! Placeholder.
+//! Threads that publish, unpublish and collect at the same time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use stowage_store::{IngestError, Store, StoreError, StoreOptions, Testing, ViewError};
+
+use crate::support::{digest, everything, fill, names, record, spec};
+
+const ROUNDS: usize = 40;
+
+/// Publishes as the volumes crate does, and reads the volume. Says whether it came to a mount.
+fn publish(store: &Store, volume: &str, files: &[(&str, &[u8], bool)]) -> bool {
+    let blobs: Vec<_> = files.iter().map(|(_, bytes, _)| digest(bytes)).collect();
+    for missing in store.pin(&record(volume, &blobs, None)).unwrap() {
+        let (_, whole, _) = files.iter().find(|(_, bytes, _)| digest(bytes) == missing).unwrap();
+        loop {
+            match store.ingest(&missing, whole.len() as u64) {
+                Ok(writer) => {
+                    fill(&writer, whole).unwrap();
+                    writer.commit().unwrap();
+                    break;
+                }
+                Err(IngestError::AlreadyStored(_)) => break,
+                Err(IngestError::Busy(_)) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    let view = match store.build_view(&spec(files)) {
+        Ok(view) => view,
+        Err(ViewError::MissingBlobs(missing)) => panic!("{missing:?} were pinned and are gone"),
+        Err(error) => panic!("{error}"),
+    };
+    match store.put_record(&record(volume, &blobs, Some(&view.id))) {
+        Ok(()) => {}
+        Err(StoreError::NoSuchView(_)) => return false,
+        Err(error) => panic!("{error}"),
+    }
+    for (path, bytes, _) in files {
+        assert_eq!(&std::fs::read(view.tree.join(path)).unwrap(), bytes, "{path} of {volume}");
+    }
+    true
+}
+
+#[test]
+fn collection_beside_publish_and_unpublish_removes_nothing_in_use() {
+    let root = tempfile::tempdir().unwrap();
+    let testing = Testing { probe: Some(stowage_store::io::Probe::new()), ..Testing::default() };
+    let store = Store::open(root.path(), StoreOptions { testing, ..StoreOptions::default() }).unwrap();
+    let artifacts: [&[(&str, &[u8], bool)]; 2] =
+        [&[("a", b"one", false), ("b/c", b"two", false)], &[("x", b"two", false), ("y", b"#!three", true)]];
+    let (done, collected, mounted) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let publishers: Vec<_> = (0..3_usize)
+            .map(|publisher| {
+                let (store, mounted, artifacts) = (&store, &mounted, &artifacts);
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let volume = format!("volume-{publisher}");
+                        let files = artifacts[(publisher + round) % 2];
+                        if publish(store, &volume, files) {
+                            mounted.fetch_add(1, Ordering::Relaxed);
+                        }
+                        store.remove_record(&volume, &record(&volume, &[], None).target).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let collector = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                collected.fetch_add(store.collect(&everything()).unwrap().views, Ordering::Relaxed);
+            }
+        });
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        collector.join().unwrap();
+    });
+    assert!(mounted.load(Ordering::Relaxed) > 0 && collected.load(Ordering::Relaxed) > 0);
+    store.collect(&everything()).unwrap();
+    assert_eq!(store.fsck(false).unwrap().problems, []);
+    assert_eq!(names(root.path(), "views"), [""; 0]);
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.blobs, usage.ingests, usage.volumes), (0, 0, 0));
+}
+
+#[test]
+fn a_hundred_publishes_of_one_view_build_it_once() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).unwrap();
+    let files: [(&str, &[u8], bool); 2] = [("a", b"one", false), ("b", b"two", false)];
+    std::thread::scope(|scope| {
+        for volume in 0..110 {
+            let (store, files) = (&store, &files);
+            scope.spawn(move || assert!(publish(store, &format!("v{volume}"), files)));
+        }
+    });
+    assert_eq!(store.views().len(), 1);
+    assert_eq!(store.records_of_view(&store.views()[0]).unwrap().len(), 110);
+    assert_eq!(names(root.path(), "volumes").len(), 110);
+    assert_eq!(store.usage().unwrap().blobs, 2);
+}

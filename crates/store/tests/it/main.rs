@@ -1,5 +1,11 @@
 //! The store from outside: on a real disk, with crashes, power cuts and full disks injected.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failure of a helper fails the test, as it should"
+)]
+
 mod admin;
 mod collection;
 mod concurrency;

@@ -1,7 +1,7 @@
 //! One life of a store that passes every fail point, for the crash and power-cut tests.
 
 use stowage_artifact::digest::Digest;
-use stowage_store::{CommitError, IngestError, Principal, Store, StoreError, ViewError, ViewSpec};
+use stowage_store::{CommitError, IngestError, Principal, Store, ViewSpec};
 
 use crate::support::{bytes, digest, everything, fill, record, spec};
 
@@ -27,20 +27,8 @@ pub(crate) struct Promised {
     pub(crate) removing: bool,
 }
 
-/// Why a life ended early.
-#[derive(Debug)]
-pub(crate) struct Ended(pub(crate) String);
-
-macro_rules! ends {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Ended {
-            fn from(error: $error) -> Self {
-                Self(error.to_string())
-            }
-        }
-    )*};
-}
-ends!(StoreError, IngestError, CommitError, ViewError, stowage_store::OpenError);
+/// Why a life ended early, whatever failed.
+pub(crate) type Ended = Box<dyn std::error::Error>;
 
 pub(crate) fn view_spec() -> ViewSpec {
     let weights = weights();

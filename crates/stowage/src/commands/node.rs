@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{NodeArgs, StoreArgs};
 use crate::{Failure, wiring};
 
-/// Between two rounds of housekeeping.
+/// Between two rounds of housekeeping, unless interest in a download lasts shorter than that.
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(store_args: &StoreArgs, args: NodeArgs) -> Result<(), Failure> {
@@ -72,11 +72,18 @@ pub(crate) async fn run_until(
     plugin.open(volumes.clone());
     let housekeeping = tokio::spawn({
         let (volumes, metrics) = (volumes.clone(), metrics.clone());
-        async move { volumes.housekeeping(HOUSEKEEPING, move |bytes| metrics.collected(bytes)).await }
+        let every = HOUSEKEEPING.min(Duration::from_secs(args.interest.max(1)));
+        async move { volumes.housekeeping(every, move |bytes| metrics.collected(bytes)).await }
     });
     let registration = args.registration.then(|| {
-        let options = registration_options(&args);
-        tokio::spawn(Registration::new(options, health.clone()).run(stop.clone()))
+        let registration = Registration::new(registration_options(&args), health.clone());
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let ended = registration.run(stop.clone()).await;
+            // Without it kubelet never calls: better to end with the reason than to look alive.
+            stop.cancel();
+            ended
+        })
     });
 
     // The first to end: told to stop, or a server that cannot go on.

@@ -75,6 +75,12 @@ pub(crate) fn digest_of(path: &Path) -> Digest {
     }
 }
 
+/// The id of the mount at `target`.
+pub(crate) fn mount_id(target: &Path) -> u64 {
+    let point = stowage_sys::inspect(target).unwrap();
+    point.unwrap_or_else(|| panic!("nothing is mounted at {}", target.display())).mount_id
+}
+
 /// One test's directory and kubelet.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -212,13 +218,11 @@ impl Node {
             .arg("--http")
             .arg(self.http.to_string())
             .args(&self.arguments)
+            // Neither proxies nor settings of the machine are the test's.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        // A registry on loopback is never behind a proxy, and the machine's settings are not the test's.
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
-            command.env_remove(variable);
-        }
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -309,12 +313,12 @@ impl Node {
     pub(crate) async fn http(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.http);
         let started = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
         loop {
+            ticks.tick().await;
             match self.client.get(&url).send().await {
                 Ok(answer) => return (answer.status().as_u16(), answer.text().await.unwrap()),
-                Err(error) if error.is_connect() && started.elapsed() < LIMIT => {
-                    tokio::task::yield_now().await;
-                }
+                Err(error) if error.is_connect() && started.elapsed() < LIMIT => {}
                 Err(error) => panic!("{url}: {error}\n{}", self.log()),
             }
         }
@@ -326,6 +330,31 @@ impl Node {
         assert_eq!(status, 200, "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The same for a series that counts something.
+    #[expect(clippy::cast_sign_loss, reason = "what is counted is not negative")]
+    pub(crate) async fn count(&self, series: &str) -> u64 {
+        self.metric(series).await as u64
+    }
+
+    /// Waits until a series that counts something is at a value.
+    pub(crate) async fn until_count(&self, series: &str, met: impl Fn(u64) -> bool) {
+        let started = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            let count = self.count(series).await;
+            if met(count) {
+                return;
+            }
+            assert!(started.elapsed() < LIMIT, "{series} stays at {count}:\n{}", self.log());
+            ticks.tick().await;
+        }
+    }
+
+    /// Waits until the running process has this many bytes of blobs on its disk.
+    pub(crate) async fn fetched(&self, bytes: u64) {
+        self.until_count("stowage_fetched_bytes_total", |count| count >= bytes).await;
     }
 
     /// What the running process has logged.
@@ -341,12 +370,6 @@ impl Node {
     /// Every mount beneath the test's directory.
     pub(crate) fn mounts(&self) -> Vec<MountEntry> {
         stowage_sys::mounts_beneath(&self.scene.root).unwrap()
-    }
-
-    /// The id of the mount at `target`.
-    pub(crate) fn mount_id(&self, target: &Path) -> u64 {
-        let point = stowage_sys::inspect(target).unwrap();
-        point.unwrap_or_else(|| panic!("nothing is mounted at {}", target.display())).mount_id
     }
 
     /// The store's directory.
@@ -386,7 +409,9 @@ impl Node {
         let mut left: Vec<String> =
             self.mounts().iter().map(|mount| format!("mounted: {}", mount.mount_point.display())).collect();
         for directory in ["volumes", "ingest", "trash"] {
-            left.extend(self.entries(directory).iter().map(|name| format!("in the store: {directory}/{name}")));
+            left.extend(
+                self.entries(directory).iter().map(|name| format!("in the store: {directory}/{name}")),
+            );
         }
         walk(&self.store, &mut |path| {
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-")) {

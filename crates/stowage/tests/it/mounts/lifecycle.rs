@@ -2,38 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use stowage_testkit::kubelet::{Plugin, Pod, Publication, PublishRequest, RetryPolicy};
+use stowage_testkit::kubelet::{Pod, Publication, PublishRequest};
 use stowage_testkit::registry::{At, Fault, Registry, Target};
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::Model;
-use crate::harness::{LIMIT, Node, digest_of, scene, until};
+use super::{Model, code, in_background, publication, publish};
+use crate::harness::{LIMIT, Node, digest_of, mount_id, scene};
 
 const MIB: u64 = 1 << 20;
+/// A blob that comes over one connection and stops half way.
+const SIZE: u64 = 12 * MIB;
+const HALF: u64 = SIZE / 2;
 /// An answer that waits for no download, on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A publish that goes on while the test does other things.
-fn in_background(
-    plugin: &Plugin,
-    request: &PublishRequest,
-) -> tokio::task::JoinHandle<Result<Publication, Status>> {
-    let (plugin, request) = (plugin.clone(), request.clone());
-    tokio::spawn(async move { plugin.publish(&request).await })
-}
-
-fn code<T>(answer: Result<T, Status>) -> Code {
-    answer.map_or_else(|status| status.code(), |_| Code::Ok)
-}
-
-/// Kubelet asks again until it is done.
-async fn publish(node: &Node, request: &PublishRequest) -> Publication {
-    let published = node.plugin().publish_until(request, RetryPolicy::quick(LIMIT)).await;
-    published.unwrap_or_else(|failure| panic!("{failure}\n{}", node.log()))
-}
-
-/// Lets the download of a model stop half way, until it is released.
-async fn stall_at(registry: &Registry, model: &Model, byte: u64) {
+/// Lets the download of a model stop at a byte, until it is released.
+fn stall_at(registry: &Registry, model: &Model, byte: u64) {
     registry.faults().next(1, Target::Digest(model.file.clone()), Fault::Stall(At::Blob(byte)));
 }
 
@@ -48,7 +32,7 @@ fn a_published_volume_is_published_again_without_a_request_or_a_mount() {
         let volume = plugin.publish(&request).await.unwrap();
         assert_eq!(digest_of(&volume.target.join("model.bin")), model.file);
 
-        let (mount, requests) = (node.mount_id(&volume.target), registry.traffic().requests().len());
+        let (mount, requests) = (mount_id(&volume.target), registry.traffic().requests().len());
         registry.go_offline().await;
         // Kubelet's own keys and secrets may change in a pod's life; they are no arguments of ours.
         let mut later = request.clone();
@@ -58,7 +42,7 @@ fn a_published_volume_is_published_again_without_a_request_or_a_mount() {
             .into();
         for again in [&request, &request, &later] {
             plugin.publish(again).await.unwrap();
-            assert_eq!(node.mount_id(&volume.target), mount);
+            assert_eq!(mount_id(&volume.target), mount);
         }
         assert_eq!(registry.traffic().requests().len(), requests);
         assert_eq!(node.mounts().len(), 1);
@@ -78,7 +62,7 @@ fn other_arguments_at_the_same_target_are_a_conflict_that_names_the_difference()
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         let volume = plugin.publish(&request).await.unwrap();
-        let mount = node.mount_id(&volume.target);
+        let mount = mount_id(&volume.target);
 
         let mut changed: Vec<(PublishRequest, &str)> = Vec::new();
         changed.push((PublishRequest { readonly: true, ..request.clone() }, "readonly"));
@@ -94,7 +78,7 @@ fn other_arguments_at_the_same_target_are_a_conflict_that_names_the_difference()
             let status = plugin.node().node_publish_volume(changed.message()).await.unwrap_err();
             assert_eq!(status.code(), Code::AlreadyExists, "{status}");
             assert!(status.message().contains(what), "{what}: {status}");
-            assert_eq!(node.mount_id(&volume.target), mount);
+            assert_eq!(mount_id(&volume.target), mount);
         }
         assert_eq!(digest_of(&volume.target.join("model.bin")), model.file);
     });
@@ -202,23 +186,25 @@ fn a_volume_whose_mount_was_taken_away_is_mounted_again() {
 fn a_download_outlives_the_call_and_the_next_call_joins_it() {
     scene(async |scene| {
         let registry = scene.registry().await;
-        let model = Model::push(&registry, "team/model", "v1", 1, 12 * MIB);
+        let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
         let node = scene.node().registry(&registry).publish_wait(1).start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, 6 * MIB).await;
+        stall_at(&registry, &model, HALF);
 
+        assert_eq!(code(plugin.publish(&request).await), Code::DeadlineExceeded);
+        node.fetched(HALF - MIB).await;
         let status = plugin.publish(&request).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         // How far it is and who is being waited for, for whoever reads the pod's events.
-        assert!(status.message().contains("of 12.0 MiB"), "{status}");
+        assert!(status.message().contains("MiB of 12.0 MiB"), "{status}");
         assert!(status.message().contains(&model.reference), "{status}");
         assert!(node.mounts().is_empty());
 
         registry.faults().release();
         publish(&node, &request).await;
         assert_eq!(digest_of(&request.target.join("model.bin")), model.file);
-        assert_eq!(registry.bytes_served(&model.file), 12 * MIB);
+        assert_eq!(registry.bytes_served(&model.file), SIZE);
     });
 }
 
@@ -226,18 +212,17 @@ fn a_download_outlives_the_call_and_the_next_call_joins_it() {
 fn a_pods_deletion_never_waits_for_its_download() {
     scene(async |scene| {
         let registry = scene.registry().await;
-        let model = Model::push(&registry, "team/model", "v1", 1, 12 * MIB);
+        let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
         let node = scene.node().registry(&registry).start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, 6 * MIB).await;
+        stall_at(&registry, &model, HALF);
         let waiting = in_background(&plugin, &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
+        node.fetched(HALF - MIB).await;
 
         let started = Instant::now();
-        let volume =
-            Publication { volume_id: request.volume_id.clone(), target: request.target.clone(), failed: vec![] };
-        plugin.unpublish(&volume).await.unwrap();
+        plugin.unpublish(&publication(&request)).await.unwrap();
         assert_eq!(code(waiting.await.unwrap()), Code::Aborted);
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
         node.nothing_left_but(&["ingest"]).await;
@@ -248,7 +233,7 @@ fn a_pods_deletion_never_waits_for_its_download() {
         publish(&node, &other).await;
         assert_eq!(digest_of(&other.target.join("model.bin")), model.file);
         let served = registry.bytes_served(&model.file);
-        assert!(served <= 13 * MIB, "{served} bytes were served of {}", 12 * MIB);
+        assert!(served <= SIZE + MIB, "{served} bytes were served of {SIZE}");
     });
 }
 
@@ -257,23 +242,26 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let ready = Model::push(&registry, "team/ready", "v1", 1, MIB);
-        let model = Model::push(&registry, "team/model", "v1", 2, 12 * MIB);
+        let model = Model::push(&registry, "team/model", "v1", 2, SIZE);
         let mut node = scene.node().registry(&registry).start().await;
         let mounted = node.plugin().inline(&Pod::new("team", "web-0"), "model", &ready.attributes());
         publish(&node, &mounted).await;
-        let mount = node.mount_id(&mounted.target);
+        let mount = mount_id(&mounted.target);
         let request = node.plugin().inline(&Pod::new("team", "web-1"), "model", &model.attributes());
-        stall_at(&registry, &model, 6 * MIB).await;
+        stall_at(&registry, &model, HALF);
         let waiting = in_background(&node.plugin(), &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
+        node.fetched(HALF - MIB).await;
 
         let started = Instant::now();
         node.terminate();
-        assert_eq!(code(waiting.await.unwrap()), Code::Unavailable);
+        let status = waiting.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.message().contains("shutting down"), "a broken connection is no answer: {status}");
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
         assert!(node.ended().await.success(), "{}", node.log());
         assert!(!node.socket().exists(), "the socket is ours to remove");
-        assert_eq!(node.mount_id(&mounted.target), mount);
+        assert_eq!(mount_id(&mounted.target), mount);
         assert_eq!(digest_of(&mounted.target.join("model.bin")), ready.file);
 
         registry.faults().release();
@@ -281,8 +269,8 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
         publish(&node, &request).await;
         assert_eq!(digest_of(&request.target.join("model.bin")), model.file);
         let served = registry.bytes_served(&model.file);
-        assert!(served <= 13 * MIB, "{served} bytes were served of {}", 12 * MIB);
-        assert_eq!(node.mount_id(&mounted.target), mount);
+        assert!(served <= SIZE + MIB, "{served} bytes were served of {SIZE}");
+        assert_eq!(mount_id(&mounted.target), mount);
     });
 }
 
@@ -290,21 +278,26 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
 fn an_abandoned_download_stops_and_keeps_its_bytes() {
     scene(async |scene| {
         let registry = scene.registry().await;
-        let model = Model::push(&registry, "team/model", "v1", 1, 12 * MIB);
-        let node = scene.node().registry(&registry).publish_wait(1).interest(1).start().await;
+        let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
+        let node = scene.node().registry(&registry).interest(1).start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, 6 * MIB).await;
-        assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
+        stall_at(&registry, &model, HALF);
+        let waiting = in_background(&node.plugin(), &request);
+        assert!(registry.faults().until_stalled(1, LIMIT).await);
+        node.fetched(HALF - MIB).await;
+        // Kubelet is gone, and its pod with it.
+        waiting.abort();
 
         assert!(registry.traffic().until(LIMIT, |traffic| traffic.open_downloads() == 0).await);
-        assert_eq!(node.metric("stowage_flights").await as u64, 0);
-        // Kubelet makes the target's directory itself and, with the pod gone, removes it.
+        node.until_count("stowage_flights", |count| count == 0).await;
         node.nothing_left_but(&["ingest"]).await;
-        assert_eq!(node.entries("ingest").len(), 1);
+        let kept: Vec<_> =
+            node.files("ingest").iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
+        assert_eq!(kept, ["data", "journal"]);
         registry.faults().release();
         publish(&node, &request).await;
         let served = registry.bytes_served(&model.file);
-        assert!(served <= 13 * MIB, "{served} bytes were served of {}", 12 * MIB);
+        assert!(served <= SIZE + MIB, "{served} bytes were served of {SIZE}");
     });
 }
 
@@ -321,8 +314,9 @@ fn a_tag_is_resolved_once_in_a_volumes_life() {
         let shows = |request: &PublishRequest| digest_of(&request.target.join("model.bin"));
         let first = volume(&node, "first", "Always");
         // The tag moves while the first volume still waits for its bytes.
-        stall_at(&registry, &old, MIB / 2).await;
+        stall_at(&registry, &old, MIB / 2);
         assert_eq!(code(node.plugin().publish(&first).await), Code::DeadlineExceeded);
+        assert!(registry.faults().until_stalled(1, LIMIT).await);
         let new = Model::push(&registry, "team/model", "v1", 2, MIB);
         registry.faults().release();
         publish(&node, &first).await;
@@ -335,9 +329,9 @@ fn a_tag_is_resolved_once_in_a_volumes_life() {
         assert_eq!(shows(&always), new.file, "the registry was asked");
         node.restart().await;
         for (request, file) in [(&first, &old.file), (&cached, &old.file), (&always, &new.file)] {
-            let mount = node.mount_id(&request.target);
+            let mount = mount_id(&request.target);
             publish(&node, request).await;
-            assert_eq!(node.mount_id(&request.target), mount);
+            assert_eq!(mount_id(&request.target), mount);
             assert_eq!(shows(request), *file);
         }
         // Also where the volume has to be mounted anew.
@@ -370,12 +364,14 @@ fn what_the_node_has_is_published_while_the_registry_is_down() {
             node.plugin().publish(&warm).await.unwrap();
             assert_eq!(digest_of(&warm.target.join("model.bin")), model.file);
         }
-        for (model, policy) in [(&model, "Always"), (&unknown, "IfNotPresent")] {
-            let status = node.plugin().publish(&volume("late", model, policy)).await.unwrap_err();
+        let (plugin, tag) = (node.plugin(), volume("tag", &model, "Always"));
+        let cold = volume("cold", &unknown, "IfNotPresent");
+        let (tag, other) = tokio::join!(plugin.publish(&tag), plugin.publish(&cold));
+        for status in [tag.unwrap_err(), other.unwrap_err()] {
             assert_eq!(status.code(), Code::Unavailable, "{status}");
         }
         registry.go_online().await;
-        publish(&node, &volume("late", &unknown, "IfNotPresent")).await;
+        publish(&node, &cold).await;
     });
 }
 
@@ -433,7 +429,7 @@ fn the_same_publish_twice_at_once_is_one_mount() {
         let model = Model::push(&registry, "team/model", "v1", 1, 4 * MIB);
         let node = scene.node().registry(&registry).start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, MIB).await;
+        stall_at(&registry, &model, MIB);
         let calls: Vec<_> = (0..8).map(|_| in_background(&node.plugin(), &request)).collect();
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         registry.faults().release();
@@ -459,15 +455,15 @@ fn the_plugin_says_when_it_is_ready_and_what_it_did() {
         assert_eq!(node.http("/readyz").await, (200, "ok\n".to_owned()));
 
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, MIB).await;
+        stall_at(&registry, &model, MIB);
         assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
-        assert_eq!(node.metric("stowage_flights").await as u64, 1);
+        assert!(registry.faults().until_stalled(1, LIMIT).await);
+        node.until_count("stowage_flights", |count| count == 1).await;
         registry.faults().release();
         let volume = publish(&node, &request).await;
         let second = node.plugin().inline(&Pod::new("team", "web-1"), "model", &model.attributes());
         let second = publish(&node, &second).await;
         node.plugin().unpublish(&second).await.unwrap();
-        until("the flight is over", || registry.traffic().open_downloads() == 0).await;
         for (series, value) in [
             ("stowage_publishes_total{result=\"deadline_exceeded\"}", 1),
             ("stowage_publishes_total{result=\"ok\"}", 2),
@@ -481,11 +477,11 @@ fn the_plugin_says_when_it_is_ready_and_what_it_did() {
             ("stowage_store_ingests", 0),
             ("stowage_flights", 0),
         ] {
-            assert_eq!(node.metric(series).await as u64, value, "{series}");
+            node.until_count(series, |count| count == value).await;
         }
-        assert!(node.metric("stowage_store_bytes").await as u64 >= 3 * MIB);
-        assert!(node.metric("stowage_store_free_bytes").await as u64 > 0);
+        assert!(node.count("stowage_store_bytes").await >= 3 * MIB);
+        assert!(node.count("stowage_store_free_bytes").await > 0);
         node.plugin().unpublish(&volume).await.unwrap();
-        assert_eq!(node.metric("stowage_volumes").await as u64, 0);
+        assert_eq!(node.count("stowage_volumes").await, 0);
     });
 }

@@ -1,0 +1,11 @@
+//! Volumes over a real store, a real registry client and real mounts.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bench;
+
+mod mounts {
+    mod grants;
+    mod life;
+    mod restart;
+}
