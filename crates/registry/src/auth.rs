@@ -171,7 +171,9 @@ impl Repository {
             if state.generation != seen {
                 return Ok(());
             }
-            if let Some(flight) = &state.flight {
+            // One that ended and is still here was torn down with its runtime: it would fail everyone for ever.
+            let running = state.flight.as_ref().filter(|flight| flight.peek().is_none());
+            if let Some(flight) = running {
                 flight.clone()
             } else if let Some(realm) = self.realm(base, challenges, &state)? {
                 let flight = self.depart(base, realm);

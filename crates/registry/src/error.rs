@@ -80,7 +80,7 @@ pub enum RegistryError {
     },
     /// TLS: the server's certificate is not one we trust. Another try does not help.
     #[error(
-        "cannot {what}: the certificate of {host} is not trusted ({reason}); give its authority as a CA bundle"
+        "cannot {what}: the certificate of {host} is not trusted ({reason}); if a private authority signed it, give that as a CA bundle"
     )]
     Untrusted {
         /// The operation and its object.

@@ -29,9 +29,10 @@ async fn a_body_without_a_length_is_read_to_its_end() {
 
 #[tokio::test]
 async fn a_body_that_ends_early_delivers_its_bytes_and_then_fails() {
+    let first = stage().await;
     for fault in [Fault::Truncate(At::Blob(100_000)), Fault::Reset(At::Blob(100_000))] {
         for (length_is_said, range) in [(true, None), (true, Some(1000..SIZE)), (false, None)] {
-            let stage = stage().await;
+            let stage = first.beside(Server::builder()).await;
             stage.next(fault.clone());
             if !length_is_said {
                 stage.next(Fault::NoLength);

@@ -7,6 +7,7 @@ mod blobs;
 mod bodies;
 mod manifests;
 mod pauses;
+mod proxies;
 mod pull_secrets;
 mod ranges;
 mod realms;

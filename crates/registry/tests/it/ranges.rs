@@ -21,8 +21,7 @@ async fn a_part_is_what_was_asked_for() {
 #[tokio::test]
 async fn a_part_that_ends_with_the_blob_is_a_shorter_part() {
     let stage = stage().await;
-    let body =
-        within(stage.anonymous().read(&stage.digest, Some(SIZE - 10..SIZE + 90))).await.unwrap();
+    let body = within(stage.anonymous().read(&stage.digest, Some(SIZE - 10..SIZE + 90))).await.unwrap();
     assert_eq!((body.start, body.end, body.ranged), (SIZE - 10, Some(SIZE), true));
     assert_eq!(drain(body).await, (stage.expected(SIZE - 10..SIZE), Ok(())));
 }

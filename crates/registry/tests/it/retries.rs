@@ -8,8 +8,9 @@ use crate::stage::{SIZE, Stage, TRIES, failure, options, stage, within};
 
 #[tokio::test]
 async fn a_registry_that_recovers_is_read() {
+    let first = stage().await;
     for status in [500, 502, 503, 504, 408, 425] {
-        let stage = stage().await;
+        let stage = first.beside(Server::builder()).await;
         let manifest = stage.document("{}");
         let repository = stage.anonymous();
         let faults = stage.server.faults();
@@ -58,8 +59,9 @@ async fn a_stream_is_tried_once_because_its_reader_counts_the_tries() {
 
 #[tokio::test]
 async fn answers_that_make_no_sense_are_not_tried_again() {
+    let first = stage().await;
     for status in [204, 300, 304, 418] {
-        let stage = stage().await;
+        let stage = first.beside(Server::builder()).await;
         stage.server.faults().always(Target::Everything, Fault::status(status));
         let error = failure(stage.anonymous().manifest(&stage.reference())).await;
         assert!(matches!(error, RegistryError::Protocol { .. }), "{status}: {error:?}");

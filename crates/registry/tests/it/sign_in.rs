@@ -26,14 +26,14 @@ async fn reads_all(stage: &Stage, credential: Option<Credential>) {
 async fn a_registry_that_asks_for_nothing_is_shown_nothing() {
     let stage = stage().await;
     reads_all(&stage, None).await;
-    reads_all(&stage, ada()).await;
+    reads_all(&stage, Some(ada())).await;
     assert_eq!(stage.server.traffic().count(shows_authorization), 0);
 }
 
 #[tokio::test]
 async fn a_password_goes_to_a_registry_that_asks_for_it() {
     let stage = Stage::new(Server::builder().basic("ada", "open sesame"), options()).await;
-    reads_all(&stage, ada()).await;
+    reads_all(&stage, Some(ada())).await;
     let refused = stage.server.traffic().count(|request| request.status == 401);
     assert_eq!(refused, 1, "the challenge is answered once, and remembered");
 }
@@ -41,7 +41,7 @@ async fn a_password_goes_to_a_registry_that_asks_for_it() {
 #[tokio::test]
 async fn a_password_goes_to_the_token_server_and_a_token_to_the_registry() {
     let stage = Stage::new(bearer(), options()).await;
-    reads_all(&stage, ada()).await;
+    reads_all(&stage, Some(ada())).await;
     let requests = stage.server.traffic().requests();
     let (tokens, reads): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.path == "/token");
     assert_eq!(tokens.len(), 1);
@@ -66,7 +66,7 @@ async fn without_a_credential_an_anonymous_token_is_asked_for() {
 #[tokio::test]
 async fn with_a_credential_no_anonymous_token_is_asked_for() {
     let stage = Stage::new(bearer().public(NAME), options()).await;
-    reads_all(&stage, ada()).await;
+    reads_all(&stage, Some(ada())).await;
     let traffic = stage.server.traffic();
     assert_eq!(traffic.count(|request| request.path == "/token" && !shows_authorization(request)), 0);
 }
@@ -91,7 +91,7 @@ async fn an_identity_token_is_posted_and_never_in_a_url_or_header() {
 async fn an_access_token_without_an_expiry_is_a_token() {
     let answers = BearerOptions { access_token_key: true, says_expiry: false, ..BearerOptions::default() };
     let stage = Stage::new(bearer().bearer(answers), options()).await;
-    reads_all(&stage, ada()).await;
+    reads_all(&stage, Some(ada())).await;
     assert_eq!(stage.server.tokens_issued(), 1);
 }
 
@@ -117,11 +117,11 @@ async fn a_registry_that_hides_instead_of_asking_is_shown_the_password_once() {
 }
 
 /// Makes a stage, reads as somebody, and says what the refusal is.
-async fn refusal(builder: RegistryBuilder, credential: Option<Credential>) -> RegistryError {
-    let stage = Stage::new(builder, options()).await;
+async fn refusal(first: &Stage, builder: RegistryBuilder, credential: Option<Credential>) -> RegistryError {
+    let stage = first.beside(builder).await;
     let repository = stage.signed_in(credential);
     let manifest = failure(repository.resolve(&stage.reference())).await;
-    let blob = within(repository.read(&stage.digest, None)).await.err().expect("the blob is refused too");
+    let blob = within(repository.read(&stage.digest, None)).await.expect_err("the blob is refused too");
     assert_eq!(blob.kind, manifest.source_kind(), "{blob} / {manifest}");
     let head = failure(repository.head_blob(&stage.digest)).await;
     assert_eq!(head.source_kind(), manifest.source_kind(), "{head} / {manifest}");
@@ -130,6 +130,7 @@ async fn refusal(builder: RegistryBuilder, credential: Option<Credential>) -> Re
 
 #[tokio::test]
 async fn refusals_say_whether_the_credential_is_missing_wrong_or_too_weak() {
+    let first = stage().await;
     let wrong = || Some(Credential::password("ada", "close sesame"));
     let denying = |denial| {
         let options = BearerOptions { denial, ..BearerOptions::default() };
@@ -149,7 +150,7 @@ async fn refusals_say_whether_the_credential_is_missing_wrong_or_too_weak() {
         ("bearer, unknown identity", bearer(), stranger(), "does not accept the given credential"),
     ];
     for (name, builder, credential, says) in table {
-        let error = refusal(builder, credential).await;
+        let error = refusal(&first, builder, credential).await;
         assert!(matches!(error, RegistryError::Unauthenticated { .. }), "{name}: {error:?}");
         assert!(error.to_string().contains(says), "{name}: {error}");
     }
@@ -160,7 +161,7 @@ async fn refusals_say_whether_the_credential_is_missing_wrong_or_too_weak() {
         ("403 of the token server", denying(Denial::AtTokenEndpoint)),
     ];
     for (name, builder) in table {
-        let error = refusal(builder, ada()).await;
+        let error = refusal(&first, builder, Some(ada())).await;
         assert!(matches!(error, RegistryError::Forbidden { .. }), "{name}: {error:?}");
         assert_eq!(error.source_kind(), SourceErrorKind::Forbidden);
     }

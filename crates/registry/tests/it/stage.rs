@@ -72,8 +72,8 @@ pub(crate) fn reference(server: &Server, name: &str) -> Reference {
     server.reference(name, "v1").parse().unwrap()
 }
 
-pub(crate) fn ada() -> Option<Credential> {
-    Some(Credential::password("ada", "open sesame"))
+pub(crate) fn ada() -> Credential {
+    Credential::password("ada", "open sesame")
 }
 
 impl Stage {
@@ -85,13 +85,21 @@ impl Stage {
         Self { server, client: Registry::new(options).unwrap(), blob, digest }
     }
 
+    /// Another server for the same client, which is dear to make.
+    pub(crate) async fn beside(&self, builder: RegistryBuilder) -> Self {
+        let server = builder.start().await.unwrap();
+        server.put_blob(NAME, &self.digest, self.blob.clone());
+        let (client, blob, digest) = (self.client.clone(), self.blob.clone(), self.digest.clone());
+        Self { server, client, blob, digest }
+    }
+
     /// The repository without a credential.
     pub(crate) fn anonymous(&self) -> Repository {
         self.signed_in(None)
     }
 
-    pub(crate) fn signed_in(&self, credential: Option<Credential>) -> Repository {
-        open(&self.client, &self.server, NAME, credential)
+    pub(crate) fn signed_in(&self, credential: impl Into<Option<Credential>>) -> Repository {
+        open(&self.client, &self.server, NAME, credential.into())
     }
 
     pub(crate) fn reference(&self) -> Reference {

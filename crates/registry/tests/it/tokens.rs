@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use stowage_registry::RegistryError;
+use stowage_artifact::{Algorithm, Digest};
+use stowage_registry::{Registry, RegistryError};
 use stowage_store::{BlobSource as _, SourceErrorKind};
 use stowage_testkit::registry::{At, BearerOptions, RegistryBuilder, RetryAfter};
 use stowage_testkit::{Fault, Registry as Server, Target};
 
-use crate::stage::{LIMIT, SIZE, Stage, TRIES, ada, drain, failure, impatient, options, within};
+use crate::stage::{LIMIT, NAME, SIZE, Stage, TRIES, ada, drain, failure, impatient, open, options, within};
 
 fn bearer(options: BearerOptions) -> RegistryBuilder {
     Server::builder().bearer(options).user("ada", "open sesame")
@@ -46,7 +47,7 @@ async fn two_credentials_and_two_repositories_share_no_token() {
     let stage = Stage::new(bearer(BearerOptions::default()).user("bob", "b").public("*"), options()).await;
     stage.server.put_blob("other", &stage.digest, stage.blob.clone());
     let bob = Some(stowage_registry::Credential::password("bob", "b"));
-    let other = crate::stage::open(&stage.client, &stage.server, "other", ada());
+    let other = open(&stage.client, &stage.server, "other", Some(ada()));
     for repository in [stage.signed_in(ada()), stage.signed_in(bob), stage.anonymous(), other] {
         within(repository.read_range(&stage.digest, 0..10)).await.unwrap();
     }
@@ -57,6 +58,8 @@ async fn two_credentials_and_two_repositories_share_no_token() {
 async fn a_token_that_ends_in_mid_blob_is_replaced_and_the_read_goes_on() {
     let stage = stage().await;
     let repository = stage.signed_in(ada());
+    // Signed in, so that the fault meets the body and not the challenge.
+    within(repository.head_blob(&stage.digest)).await.unwrap();
     stage.next(Fault::Reset(At::Blob(200_000)));
     let body = within(repository.read(&stage.digest, Some(0..SIZE))).await.unwrap();
     let (mut bytes, end) = drain(body).await;
@@ -73,8 +76,10 @@ async fn a_token_that_ends_in_mid_blob_is_replaced_and_the_read_goes_on() {
 #[tokio::test]
 async fn a_stream_that_runs_outlives_its_token() {
     let stage = stage().await;
+    let repository = stage.signed_in(ada());
+    within(repository.head_blob(&stage.digest)).await.unwrap();
     stage.next(Fault::Stall(At::Blob(100_000)));
-    let body = within(stage.signed_in(ada()).read(&stage.digest, None)).await.unwrap();
+    let body = within(repository.read(&stage.digest, None)).await.unwrap();
     let reading = drain(body);
     let ending = async {
         assert!(stage.server.faults().until_stalled(1, LIMIT).await);
@@ -131,8 +136,9 @@ async fn a_token_server_that_stays_broken_is_left_with_the_right_kind() {
         ("a header of its own", json(r#"{"token":"a\r\nX-Evil: b"}"#), SourceErrorKind::Protocol),
         ("huge", json(&huge), SourceErrorKind::Protocol),
     ];
+    let first = stage().await;
     for (name, fault, kind) in table {
-        let stage = stage().await;
+        let stage = first.beside(bearer(BearerOptions::default())).await;
         stage.server.faults().always(Target::Token, fault);
         let blob = within(stage.signed_in(ada()).read(&stage.digest, None)).await.err().unwrap();
         assert_eq!(blob.kind, kind, "{name}: {blob}");
@@ -180,4 +186,22 @@ async fn a_token_request_ends_for_the_others_when_the_first_who_wanted_it_leaves
     );
     assert_eq!(second.next().await.unwrap().unwrap(), stage.expected(0..9));
     assert_eq!(stage.server.tokens_issued(), 1);
+}
+
+#[test]
+fn a_token_request_that_was_torn_down_with_its_runtime_is_made_again() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = bearer(BearerOptions::default()).start_blocking().unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"weights");
+    server.put_blob(NAME, &digest, "weights");
+    server.faults().next(1, Target::Token, Fault::Silence);
+    let repository = open(&Registry::new(options()).unwrap(), &server, NAME, Some(ada()));
+    runtime().block_on(async {
+        tokio::select! {
+            _ = repository.head_blob(&digest) => panic!("there is no token yet"),
+            stalled = server.faults().until_stalled(1, LIMIT) => assert!(stalled),
+        }
+    });
+    let size = runtime().block_on(within(repository.head_blob(&digest)));
+    assert_eq!(size, Ok(Some(7)));
 }

@@ -5,12 +5,10 @@ mod sharing;
 
 use serde_json::json;
 use stowage_artifact::Digest;
+use stowage_testkit::BlobData;
 use stowage_testkit::artifacts::oras_files;
 use stowage_testkit::kubelet::{Pod, PublishRequest, is_uncertain};
-use stowage_testkit::registry::{
-    Access, BearerOptions, Denial, Registry, RegistryBuilder, RequestRecord,
-};
-use stowage_testkit::BlobData;
+use stowage_testkit::registry::{Access, BearerOptions, Denial, Registry, RegistryBuilder, RequestRecord};
 use tonic::{Code, Status};
 
 use super::{Model, publication, publish};

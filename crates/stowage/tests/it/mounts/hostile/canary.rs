@@ -54,6 +54,42 @@ fn on_the_wire(registry: &Registry) -> BTreeSet<String> {
     words
 }
 
+/// A pull secret for the registry.
+fn docker(registry: &Registry, password: &str) -> String {
+    json!({ "auths": { registry.host(): { "username": "ada", "password": password } } }).to_string()
+}
+
+/// Secrets that are wrong in every way.
+fn wrong_secrets(registry: &Registry) -> [Vec<(&'static str, String)>; 7] {
+    let wrong = docker(registry, &format!("{CANARY}-wrong"));
+    let broken = format!("{{\"auths\": {CANARY}-broken");
+    let not_base64 = json!({ "auths": { registry.host(): { "auth": format!("{CANARY}-not:base64") } } });
+    let (half, host) = (format!("{CANARY}-half"), registry.host());
+    [
+        vec![(".dockerconfigjson", wrong)],
+        vec![(".dockerconfigjson", broken.clone())],
+        vec![(".dockerconfigjson", not_base64.to_string())],
+        vec![(".dockercfg", broken)],
+        vec![("username", "ada".to_owned()), ("password", half.clone())],
+        vec![("password", half.clone()), ("registry", host.clone())],
+        vec![("username", "ada".to_owned()), ("password", half), ("registry", host)],
+    ]
+}
+
+/// Signed URLs and challenges that lead nowhere.
+fn failing(registry: &Registry) -> [Fault; 6] {
+    let elsewhere = |host: &str| Fault::Redirect(format!("{host}/blob?X-Signature={CANARY}-query#{CANARY}"));
+    let with_password = format!("https://{CANARY}-user:{CANARY}-secret@{}/blob", registry.storage_host());
+    [
+        elsewhere("http://169.254.169.254"),
+        elsewhere("https://no-such-host.invalid"),
+        elsewhere(&format!("https://{}", registry.storage_host())),
+        Fault::Redirect(with_password),
+        Fault::Challenge(format!("Bearer realm=\"http://127.0.0.1:1/token?key={CANARY}-realm\"")),
+        Fault::Challenge(format!("Nonsense {CANARY}-challenge")),
+    ]
+}
+
 #[test]
 fn no_secret_is_in_logs_metrics_messages_or_the_store() {
     scene(async |scene| {
@@ -72,13 +108,10 @@ fn no_secret_is_in_logs_metrics_messages_or_the_store() {
         let mut node = scene.node().registry(&registry).arg("--log", log).start().await;
         let model = Model::push(&registry, "team/model", "v1", 1, 3 * MIB);
         let mut said: Vec<String> = Vec::new();
-        let docker = |user: &str, password: &str| {
-            json!({ "auths": { registry.host(): { "username": user, "password": password } } }).to_string()
-        };
         let tokens = json!({ "": { "token": format!("{CANARY}-token"), "expirationTimestamp": "2026-01-01T00:00:00Z" } });
-        let request = |secrets: &[(&str, &str)]| {
+        let request = |secrets: &[(&str, String)]| {
             let mut request = node.plugin().inline(&Pod::new("team", "pod"), "model", &model.attributes());
-            let pairs = secrets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let pairs = secrets.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
             request.secrets = pairs.chain([("unrelated".to_owned(), format!("{CANARY}-other"))]).collect();
             let key = "csi.storage.k8s.io/serviceAccount.tokens";
             request.volume_context.insert(key.to_owned(), tokens.to_string());
@@ -86,44 +119,16 @@ fn no_secret_is_in_logs_metrics_messages_or_the_store() {
             request
         };
 
-        // Secrets that are wrong in every way.
-        let (wrong, broken) =
-            (docker("ada", &format!("{CANARY}-wrong")), format!("{{\"auths\": {CANARY}-broken"));
-        let not_base64 =
-            json!({ "auths": { registry.host(): { "auth": format!("{CANARY}-not:base64") } } }).to_string();
-        let half = format!("{CANARY}-half");
-        let host = registry.host();
-        let bad: [&[(&str, &str)]; 7] = [
-            &[(".dockerconfigjson", &wrong)],
-            &[(".dockerconfigjson", &broken)],
-            &[(".dockerconfigjson", &not_base64)],
-            &[(".dockercfg", &broken)],
-            &[("username", "ada"), ("password", &half)],
-            &[("password", &half), ("registry", &host)],
-            &[("username", "ada"), ("password", &half), ("registry", &host)],
-        ];
-        for secrets in bad {
-            let status = node.plugin().publish(&request(secrets)).await.unwrap_err();
+        for secrets in wrong_secrets(&registry) {
+            let status = node.plugin().publish(&request(&secrets)).await.unwrap_err();
             assert!(matches!(status.code(), Code::Unauthenticated | Code::InvalidArgument), "{status}");
             said.push(status.message().to_owned());
         }
-        // Signed URLs that fail in every way, and then one that works.
-        let right = docker("ada", &password);
+        let right = [(".dockerconfigjson", docker(&registry, &password))];
         let blobs = || Target::Digest(model.file.clone());
-        let elsewhere =
-            |host: &str| Fault::Redirect(format!("{host}/blob?X-Signature={CANARY}-query#{CANARY}"));
-        let with_password = format!("https://{CANARY}-user:{CANARY}-secret@{}/blob", registry.storage_host());
-        let gone = format!("https://{}", registry.storage_host());
-        for fault in [
-            elsewhere("http://169.254.169.254"),
-            elsewhere("https://no-such-host.invalid"),
-            elsewhere(&gone),
-            Fault::Redirect(with_password),
-            Fault::Challenge(format!("Bearer realm=\"http://127.0.0.1:1/token?key={CANARY}-realm\"")),
-            Fault::Challenge(format!("Nonsense {CANARY}-challenge")),
-        ] {
+        for fault in failing(&registry) {
             let rule = registry.faults().always(blobs(), fault);
-            let request = request(&[(".dockerconfigjson", &right)]);
+            let request = request(&right);
             let plugin = node.plugin().deadline(Duration::from_secs(8));
             let status = plugin.publish(&request).await.unwrap_err();
             said.push(status.message().to_owned());
@@ -131,7 +136,7 @@ fn no_secret_is_in_logs_metrics_messages_or_the_store() {
             registry.faults().remove(rule);
         }
         registry.faults().next(2, blobs(), Fault::Truncate(At::Blob(MIB)));
-        let good = request(&[(".dockerconfigjson", &right)]);
+        let good = request(&right);
         let volume = publish(&node, &good).await;
         assert_eq!(digest_of(&volume.target.join("model.bin")), model.file);
         let stats = node.plugin().stats(&volume).await.unwrap();

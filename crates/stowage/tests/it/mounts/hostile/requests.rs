@@ -97,6 +97,9 @@ fn an_artifact_that_does_not_fit_is_refused_at_once_and_nothing_is_written() {
     });
 }
 
+/// A name, where the target of a pod is to be, and what the refusal must say.
+type Place<'a> = (&'a str, &'a dyn Fn(&Pod) -> PathBuf, &'a str);
+
 #[test]
 fn targets_outside_of_kubelets_directory_or_behind_a_symlink_are_refused() {
     scene(async |scene| {
@@ -110,7 +113,6 @@ fn targets_outside_of_kubelets_directory_or_behind_a_symlink_are_refused() {
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();
             symlink(&outside, &at).unwrap();
         };
-        type Place<'a> = (&'a str, &'a dyn Fn(&Pod) -> PathBuf, &'a str);
         let places: [Place<'_>; 6] = [
             ("outside", &|pod| outside.join(&pod.uid), "does not lie beneath"),
             (

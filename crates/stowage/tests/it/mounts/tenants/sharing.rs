@@ -176,25 +176,3 @@ fn wrong_bytes_in_a_shared_download_hurt_only_who_brought_them() {
         node.nothing_left().await;
     });
 }
-
-#[test]
-fn experiment_lane() {
-    scene(async |scene| {
-        let honest = private_registry().await;
-        let evil = Registry::builder().start().await.unwrap();
-        let node = scene.node().registry(&honest).registry(&evil).start().await;
-        let size = 2 * MIB;
-        let model = Model::push(&honest, PRIVATE, "v1", 1, size);
-        let layer = Layer::titled("model.bin", BlobData::generated(66, size + 1)).declare_digest(model.file.clone());
-        let artifact = oras_files::<&str, &str>([]).layer(layer).build().unwrap();
-        evil.push("bob/own", Some("v1"), &artifact);
-        evil.faults().always(Target::Digest(model.file.clone()), Fault::Drip(1000));
-        let reference = evil.reference("bob/own", "v1");
-        let bob = in_background(&node.plugin(), &BOB.request(&node, &evil, &[("reference", &reference)]));
-        assert!(evil.traffic().until(LIMIT, |traffic| traffic.bytes_served(&model.file) > 0).await);
-        let ada = in_background(&node.plugin(), &ADA.request(&node, &honest, &model.attributes()));
-        let volume = tokio::time::timeout(std::time::Duration::from_secs(15), ada).await;
-        println!("LANE {:?}", volume.is_ok());
-        drop(bob);
-    });
-}
