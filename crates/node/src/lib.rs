@@ -1,7 +1,7 @@
 //! The node plugin: the CSI Identity and Node services, and the registration with kubelet.
 //!
-//! A thin adapter: foreign text becomes types in [`publish_arguments`](arguments), the work is done by
-//! `stowage-volumes`, and its errors become status codes in [`status`]. Nothing is pulled or mounted here.
+//! A thin adapter: foreign text becomes types in `arguments`, the work is done by
+//! `stowage-volumes`, and its errors become status codes in `status`. Nothing is pulled or mounted here.
 
 mod arguments;
 mod context;

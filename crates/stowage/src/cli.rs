@@ -4,6 +4,7 @@
     clippy::doc_markdown,
     reason = "these comments are the help text, which shows backticks as they are"
 )]
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets in the help text are what may be left out")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -37,11 +37,10 @@ fn verdict(state: Result<(), String>) -> Response {
 async fn render(metrics: Metrics) -> Response {
     // The store is asked for its numbers, which reads the disk.
     match tokio::task::spawn_blocking(move || metrics.render()).await {
-        Ok(Ok(text)) => (
-            [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-            text,
-        )
-            .into_response(),
+        Ok(Ok(text)) => {
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                .into_response()
+        }
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

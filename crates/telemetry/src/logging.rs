@@ -31,7 +31,9 @@ impl std::str::FromStr for LogFormat {
 
 /// A log filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("log filter `{filter}` is invalid: {source}; use a level (info) or directives (stowage_engine=debug,info)")]
+#[error(
+    "log filter `{filter}` is invalid: {source}; use a level (info) or directives (stowage_engine=debug,info)"
+)]
 pub struct FilterError {
     filter: String,
     source: tracing_subscriber::filter::ParseError,

@@ -42,14 +42,17 @@ impl MakeWriter<'_> for Said {
 
 impl Said {
     /// Listens to this thread's log at its most talkative.
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    fn listen(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+        // As long as there is only one listener, a log line that another test's thread meets first is switched
+        // off for all threads, because nobody listens there.
+        let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
             .with_span_events(FmtSpan::FULL)
             .with_ansi(false)
             .with_writer(self.clone())
             .finish();
-        tracing::subscriber::set_default(subscriber)
+        (second, tracing::subscriber::set_default(subscriber))
     }
 
     fn note(&self, what: &impl Debug) {

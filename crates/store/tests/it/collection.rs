@@ -110,6 +110,18 @@ fn a_running_download_is_not_collected_and_an_idle_one_is() {
 }
 
 #[test]
+fn a_blob_stays_while_its_writer_lives() {
+    let store = TestStore::new();
+    let writer = store.ingest(&digest(b"just committed"), 14).unwrap();
+    fill(&writer, b"just committed").unwrap();
+    writer.commit().unwrap();
+    store.collect(&everything()).unwrap();
+    assert!(store.blob_size(writer.digest()).is_some());
+    drop(writer);
+    assert_eq!(store.collect(&everything()).unwrap().blobs, 1);
+}
+
+#[test]
 fn a_download_that_nobody_wants_goes_after_a_day() {
     let (store, _) = small_disk(|options| options.min_age = 10 * MINUTE);
     let whole = bytes(100_000, 1);

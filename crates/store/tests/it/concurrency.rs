@@ -101,3 +101,36 @@ fn a_hundred_publishes_of_one_view_build_it_once() {
     assert_eq!(names(root.path(), "volumes").len(), 110);
     assert_eq!(store.usage().unwrap().blobs, 2);
 }
+
+/// Nobody has written a record here, so a blob may go before the build, but never during it.
+#[test]
+fn a_view_is_built_of_blobs_that_stay_until_it_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let testing = Testing { probe: Some(stowage_store::io::Probe::new()), ..Testing::default() };
+    let store = Store::open(root.path(), StoreOptions { testing, ..StoreOptions::default() }).unwrap();
+    let contents: Vec<(String, Vec<u8>)> = (0..20_u8).map(|n| (format!("f{n}"), vec![n])).collect();
+    let files: Vec<(&str, &[u8], bool)> =
+        contents.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), false)).collect();
+    let blobs: Vec<_> =
+        contents.iter().map(|(_, bytes)| (digest(bytes), bytes::Bytes::copy_from_slice(bytes))).collect();
+    let (done, built) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                store.collect(&everything()).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            store.put_blobs(&blobs).unwrap();
+            match store.build_view(&spec(&files)) {
+                Ok(_) => _ = built.fetch_add(1, Ordering::Relaxed),
+                Err(ViewError::MissingBlobs(_)) => {}
+                Err(error) => panic!("a blob went during the build: {error}"),
+            }
+        }
+        done.store(true, Ordering::Release);
+        collector.join().unwrap();
+    });
+    assert!(built.load(Ordering::Relaxed) > 0);
+    assert_eq!(store.fsck(false).unwrap().problems, []);
+}

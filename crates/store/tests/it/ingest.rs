@@ -282,6 +282,12 @@ fn a_reset_forgets_everything_for_good() {
     let store = store.reopen(options());
     let writer = store.ingest(&digest(&whole), whole.len() as u64).unwrap();
     assert_eq!(writer.resumed_bytes(), 0);
+    writer.reset().unwrap();
+    writer.write_at(0, &whole[..MIB as usize]).unwrap();
+    writer.mark(0..MIB).unwrap();
+    drop(writer);
+    let writer = store.ingest(&digest(&whole), whole.len() as u64).unwrap();
+    assert_eq!(writer.resumed_bytes(), MIB, "what comes after a reset counts");
     fill(&writer, &whole).unwrap();
     writer.commit().unwrap();
 }

@@ -102,6 +102,28 @@ fn a_checkpoint_survives_the_loss_of_everything_unsynced() {
     assert_eq!(resumed.resumed_bytes(), 20_000);
 }
 
+#[test]
+fn what_has_only_arrived_is_not_believed_after_a_power_cut() {
+    let probe = Probe::logging();
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), options_with(&probe)).unwrap();
+    let weights = scenario::weights();
+    let writer = store.ingest(&digest(&weights), weights.len() as u64).unwrap();
+    writer.write_at(0, &weights[..1000]).unwrap();
+    writer.mark(0..1000).unwrap();
+    writer.checkpoint().unwrap();
+    for start in (1000..weights.len()).step_by(10_000) {
+        let end = weights.len().min(start + 10_000);
+        writer.write_at(start as u64, &weights[start..end]).unwrap();
+        writer.mark(start as u64..end as u64).unwrap();
+        writer.flush().unwrap();
+    }
+    // The journal may be there and the bytes that it speaks of may not.
+    for seed in 1..64 {
+        check(&probe.log(), Loss::Some(seed));
+    }
+}
+
 fn blob_after_cut(log: &[Op], whole: &[u8]) -> Option<Vec<u8>> {
     let root = tempfile::tempdir().unwrap();
     replay(log, Loss::Everything, root.path()).unwrap();
