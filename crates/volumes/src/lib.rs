@@ -56,6 +56,9 @@ pub use unpublish::UnpublishError;
 /// Blocking steps (disk, mounts) that run at the same time.
 const BLOCKING_STEPS: usize = 64;
 
+/// What every container may read, without a category of its own.
+const CONTAINER_FILE: &str = "system_u:object_r:container_file_t:s0";
+
 /// Settings of [`Volumes`].
 #[derive(Clone, Debug)]
 pub struct VolumesOptions {
@@ -106,6 +109,8 @@ struct Inner {
     mounter: Mounter,
     /// The second lower layer of read-only overlays.
     empty_dir: PathBuf,
+    /// The label of every volume's superblock, where SELinux is on.
+    selinux_label: Option<&'static str>,
     options: VolumesOptions,
     jobs: job::Jobs,
     targets: keyed::KeyedLocks<PathBuf>,
@@ -137,6 +142,7 @@ impl Volumes {
                 target_root,
                 mounter: options.mounter.clone(),
                 empty_dir,
+                selinux_label: stowage_sys::selinux_enabled().then_some(CONTAINER_FILE),
                 options,
                 jobs: job::Jobs::default(),
                 targets: keyed::KeyedLocks::default(),

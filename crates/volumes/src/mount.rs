@@ -52,7 +52,7 @@ impl Inner {
     }
 
     fn attach(&self, record: &VolumeRecord, view: &View, target: &Target) -> Result<Attached, MountError> {
-        if record.readonly {
+        if !self.is_overlay(record) {
             return self.mounter.bind_readonly(&view.tree)?.attach(target);
         }
         if let Some(live) = self.live_target(record, view) {
@@ -64,7 +64,17 @@ impl Inner {
                 }
             }
         }
-        self.mounter.overlay_readonly(&view.tree, &self.empty_dir)?.attach(target)
+        let overlay = match self.selinux_label {
+            None => self.mounter.overlay_readonly(&view.tree, &self.empty_dir),
+            Some(label) => self.mounter.overlay_readonly_labelled(&view.tree, &self.empty_dir, label),
+        };
+        overlay?.attach(target)
+    }
+
+    /// Whether the volume is an overlay. Where SELinux is on every volume is one: its superblock carries the label
+    /// that containers may read, so that nobody relabels the store's blobs.
+    fn is_overlay(&self, record: &VolumeRecord) -> bool {
+        !record.readonly || self.selinux_label.is_some()
     }
 
     /// A target at which the overlay of this view is mounted.
@@ -75,7 +85,7 @@ impl Inner {
         });
         records
             .into_iter()
-            .filter(|other| !other.readonly && other.target != record.target)
+            .filter(|other| self.is_overlay(other) && other.target != record.target)
             .filter(|other| other.state == RecordState::Mounted)
             .find(|other| is_healthy(other).unwrap_or(false))
             .map(|other| other.target)
