@@ -2,10 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 64 bad configuration. Errors are one sentence on standard error.
 
-#![allow(clippy::print_stdout, reason = "the output of a command is its purpose")]
+/// Prints one line. A reader that has gone away (`stowage store ls | head`) is no failure of ours.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
 
 mod cli;
 mod commands;
+mod failure;
 mod progress;
 mod tree;
 mod wiring;
@@ -15,21 +22,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-
-/// What a command's failure means to the shell.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The work failed.
-    Failed(anyhow::Error),
-    /// A flag, a variable or a file has a value that can never work.
-    Configuration(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
+pub(crate) use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -44,13 +37,10 @@ fn main() -> ExitCode {
             result
         }),
     };
-    let (error, code) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Failed(error)) => (error, 1),
-        Err(Failure::Configuration(error)) => (error, 64),
-    };
-    eprint(&sentence(&error));
-    ExitCode::from(code)
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }
 
 async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
@@ -67,30 +57,4 @@ async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// The error and its causes as one line; most causes are in the sentence of the error already.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
-        "" => cause,
-        before if before.contains(&cause) => line,
-        before => format!("{before}: {cause}"),
-    })
-}
-
-#[expect(clippy::print_stderr, reason = "the one place where an error reaches the person")]
-fn eprint(sentence: &str) {
-    eprintln!("stowage: {sentence}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let inner = std::io::Error::other("disk on fire");
-        let told = anyhow::Error::new(inner).context("cannot read x: disk on fire").context("setting up");
-        assert_eq!(sentence(&told), "setting up: cannot read x: disk on fire");
-    }
 }

@@ -8,6 +8,15 @@ use crate::support::{digest, everything, fill, names, record, spec};
 
 const ROUNDS: usize = 40;
 
+/// Ends the thread that collects, also when another thread has failed.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Publishes as the volumes crate does, and reads the volume. Says whether it came to a mount.
 fn publish(store: &Store, volume: &str, files: &[(&str, &[u8], bool)]) -> bool {
     let blobs: Vec<_> = files.iter().map(|(_, bytes, _)| digest(bytes)).collect();
@@ -71,10 +80,11 @@ fn collection_beside_publish_and_unpublish_removes_nothing_in_use() {
                 collected.fetch_add(store.collect(&everything()).unwrap().views, Ordering::Relaxed);
             }
         });
+        let all_done = Done(&done);
         for publisher in publishers {
             publisher.join().unwrap();
         }
-        done.store(true, Ordering::Release);
+        drop(all_done);
         collector.join().unwrap();
     });
     assert!(mounted.load(Ordering::Relaxed) > 0 && collected.load(Ordering::Relaxed) > 0);
@@ -108,7 +118,7 @@ fn a_view_is_built_of_blobs_that_stay_until_it_is_there() {
     let root = tempfile::tempdir().unwrap();
     let testing = Testing { probe: Some(stowage_store::io::Probe::new()), ..Testing::default() };
     let store = Store::open(root.path(), StoreOptions { testing, ..StoreOptions::default() }).unwrap();
-    let contents: Vec<(String, Vec<u8>)> = (0..20_u8).map(|n| (format!("f{n}"), vec![n])).collect();
+    let contents: Vec<(String, Vec<u8>)> = (0..120_u8).map(|n| (format!("f{n}"), vec![n])).collect();
     let files: Vec<(&str, &[u8], bool)> =
         contents.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), false)).collect();
     let blobs: Vec<_> =
@@ -120,7 +130,8 @@ fn a_view_is_built_of_blobs_that_stay_until_it_is_there() {
                 store.collect(&everything()).unwrap();
             }
         });
-        for _ in 0..200 {
+        let all_done = Done(&done);
+        for _ in 0..80 {
             store.put_blobs(&blobs).unwrap();
             match store.build_view(&spec(&files)) {
                 Ok(_) => _ = built.fetch_add(1, Ordering::Relaxed),
@@ -128,7 +139,7 @@ fn a_view_is_built_of_blobs_that_stay_until_it_is_there() {
                 Err(error) => panic!("a blob went during the build: {error}"),
             }
         }
-        done.store(true, Ordering::Release);
+        drop(all_done);
         collector.join().unwrap();
     });
     assert!(built.load(Ordering::Relaxed) > 0);

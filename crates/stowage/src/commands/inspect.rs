@@ -25,13 +25,13 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
 
 fn human(resolved: &Resolved) {
     let layout = &resolved.plan.layout;
-    println!("reference  {}", resolved.reference);
-    println!("digest     {}", resolved.digest);
+    say!("reference  {}", resolved.reference);
+    say!("digest     {}", resolved.digest);
     if resolved.manifest_digest != resolved.digest {
-        println!("manifest   {} (chosen from the index)", resolved.manifest_digest);
+        say!("manifest   {} (chosen from the index)", resolved.manifest_digest);
     }
-    println!("family     {}", resolved.plan.family);
-    println!(
+    say!("family     {}", resolved.plan.family);
+    say!(
         "volume     {} files, {} ({} to store)",
         layout.entries().len(),
         human_bytes(layout.apparent_bytes()),
@@ -43,13 +43,13 @@ fn human(resolved: &Resolved) {
         tree.add(path.as_str(), format!("{}  {}{executable}", human_bytes(entry.size), entry.source));
     }
     for line in tree.lines("  ", TREE_LINES) {
-        println!("{line}");
+        say!("{line}");
     }
     for excluded in &resolved.plan.excluded {
-        println!("excluded   {}  {}", excluded.path, human_bytes(excluded.size));
+        say!("excluded   {}  {}", excluded.path, human_bytes(excluded.size));
     }
     for note in &resolved.plan.notes {
-        println!("note       {note}");
+        say!("note       {note}");
     }
 }
 
@@ -90,5 +90,5 @@ fn json(resolved: &Resolved) {
         "excluded": excluded,
         "notes": plan.notes,
     });
-    println!("{object}");
+    say!("{object}");
 }

@@ -50,11 +50,11 @@ fn report(name: &str, target: &Path, published: &Published, json: bool) {
             "milliseconds": published.elapsed.as_millis(),
             "alreadyMounted": published.already,
         });
-        println!("{object}");
+        say!("{object}");
     } else if published.already {
-        println!("{name} is already mounted at {}", target.display());
+        say!("{name} is already mounted at {}", target.display());
     } else {
-        println!(
+        say!(
             "{name} ({}) is mounted at {}: {} fetched, {} from the store, {} ms",
             published.digest,
             target.display(),
@@ -79,7 +79,7 @@ pub(crate) async fn unmount(store: &StoreArgs, args: UnmountArgs) -> Result<(), 
     let volumes = wiring::volumes(store, registry).await?;
     volumes.unpublish(&id, &target).await?;
     volumes.shutdown().await;
-    println!("{} is unmounted", target.display());
+    say!("{} is unmounted", target.display());
     Ok(())
 }
 

@@ -42,9 +42,9 @@ pub(crate) async fn run(store: &StoreArgs, args: PullArgs) -> Result<(), Failure
             "cachedBytes": pulled.cached,
             "files": pulled.files,
         });
-        println!("{object}");
+        say!("{object}");
     } else {
-        println!(
+        say!(
             "{name} ({}) is in the store: {} files, {} fetched, {} there before",
             pulled.digest,
             pulled.files,

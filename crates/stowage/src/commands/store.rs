@@ -24,7 +24,7 @@ pub(crate) fn run(store: &StoreArgs, args: StoreCommandArgs) -> Result<(), Failu
         Answer::Collected(report) => collected(&report),
         Answer::Checked(report) => return checked(&report, args.json),
         Answer::Removed if args.json => print_json(&serde_json::json!({ "removed": true }))?,
-        Answer::Removed => println!("removed"),
+        Answer::Removed => say!("removed"),
         Answer::Usage(usage) => print_json(&usage)?,
         Answer::Failed(reason) => return Err(Failure::Failed(anyhow!(reason))),
     }
@@ -48,7 +48,7 @@ fn ask(store: &StoreArgs, request: &Request) -> Result<Answer, Failure> {
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
+    say!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
@@ -65,15 +65,15 @@ fn list(entries: &[ListEntry]) {
             (None, Some(user)) => format!("used by {user}"),
             (None, None) => "unused".to_owned(),
         };
-        println!("{kind:<11} {:>10}  {}  {note}", human_bytes(entry.bytes), entry.name);
+        say!("{kind:<11} {:>10}  {}  {note}", human_bytes(entry.bytes), entry.name);
     }
     if entries.is_empty() {
-        println!("the store is empty");
+        say!("the store is empty");
     }
 }
 
 fn collected(report: &CollectReport) {
-    println!(
+    say!(
         "removed {} views, {} blobs, {} incomplete downloads, {} quarantined: {} freed",
         report.views,
         report.blobs,
@@ -88,7 +88,7 @@ fn checked(report: &FsckReport, json: bool) -> Result<(), Failure> {
     if json {
         print_json(report)?;
     } else {
-        println!(
+        say!(
             "read {} blobs ({}), {} views, {} records",
             report.blobs,
             human_bytes(report.bytes),
@@ -97,7 +97,7 @@ fn checked(report: &FsckReport, json: bool) -> Result<(), Failure> {
         );
         for problem in &report.problems {
             let state = if problem.repaired { "repaired" } else { "found" };
-            println!("{state}: {:?} {}: {}", problem.kind, problem.subject, problem.detail);
+            say!("{state}: {:?} {}: {}", problem.kind, problem.subject, problem.detail);
         }
     }
     if report.is_clean() {

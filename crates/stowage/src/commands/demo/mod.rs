@@ -65,7 +65,7 @@ async fn scenes(stage: &Stage, args: &DemoArgs) -> anyhow::Result<()> {
 
 /// One artifact: cold, warm, every digest, and an attempt to write.
 async fn scene(stage: &Stage, number: usize, sample: &Sample) -> anyhow::Result<()> {
-    println!("\n{number}. {}", sample.title);
+    say!("\n{number}. {}", sample.title);
     for attributes in &sample.volumes {
         let expected = stage.inspect(sample, attributes).await?;
         let before = stage.disk_bytes()?;

@@ -13,27 +13,25 @@ use crate::tree::Tree;
 const LINES: usize = 40;
 
 pub(crate) fn opening(stage: &Stage) {
-    println!(
-        "Stowage demo: artifacts in a registry become read-only volumes, over CSI, with nothing unpacked"
-    );
-    println!("  registry   http://{} (embedded)", stage.registry.host());
-    println!(
+    say!("Stowage demo: artifacts in a registry become read-only volumes, over CSI, with nothing unpacked");
+    say!("  registry   http://{} (embedded)", stage.registry.host());
+    say!(
         "  CSI        {} (the node plugin, registered with a kubelet of the demo's own)",
         stage.socket().display()
     );
-    println!("  mounts in  {}", stage.place);
+    say!("  mounts in  {}", stage.place);
 }
 
 pub(crate) fn resolved(expected: &Resolved, attributes: &[(&'static str, &'static str)]) {
     for (key, value) in attributes {
-        println!("  with       {key}: {value}");
+        say!("  with       {key}: {value}");
     }
-    println!("  reference  {}", expected.reference);
-    println!("  resolved   {}", expected.digest);
+    say!("  reference  {}", expected.reference);
+    say!("  resolved   {}", expected.digest);
     if expected.manifest_digest != expected.digest {
-        println!("  chosen     {}", expected.manifest_digest);
+        say!("  chosen     {}", expected.manifest_digest);
     }
-    println!("  family     {}", expected.plan.family);
+    say!("  family     {}", expected.plan.family);
 }
 
 /// Draws the volume as it is mounted, and compares every file with the digest in the manifest.
@@ -47,11 +45,11 @@ pub(crate) fn tree(target: &Path, expected: &Resolved) -> anyhow::Result<()> {
         checked += 1;
         tree.add(path.as_str(), format!("{}  {}… ok", human_bytes(entry.size), &digest.to_string()[..19]));
     }
-    println!("  volume     {}", target.display());
+    say!("  volume     {}", target.display());
     for line in tree.lines("             ", LINES) {
-        println!("{line}");
+        say!("{line}");
     }
-    println!("  digests    {checked} files read in the volume, all equal to the manifest's digests");
+    say!("  digests    {checked} files read in the volume, all equal to the manifest's digests");
     Ok(())
 }
 
@@ -71,7 +69,7 @@ fn digest_of(path: &Path, like: &Digest) -> anyhow::Result<Digest> {
 pub(crate) fn read_only(target: &Path) -> anyhow::Result<()> {
     match std::fs::write(target.join("intruder"), "x") {
         Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
-            println!("  read-only  a write fails: {error}");
+            say!("  read-only  a write fails: {error}");
             Ok(())
         }
         Err(error) => bail!("a write fails for another reason than a read-only volume: {error}"),
@@ -82,8 +80,8 @@ pub(crate) fn read_only(target: &Path) -> anyhow::Result<()> {
 pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved) {
     let bytes = expected.plan.layout.total_bytes();
     let milliseconds = |shown: &Shown| shown.elapsed.as_secs_f64() * 1000.0;
-    println!("  published  cold {:.1} ms, warm {:.1} ms", milliseconds(cold), milliseconds(warm));
-    println!(
+    say!("  published  cold {:.1} ms, warm {:.1} ms", milliseconds(cold), milliseconds(warm));
+    say!(
         "  disk       {} more for {} of files ({:.3})",
         human_bytes(disk),
         human_bytes(bytes),
@@ -93,7 +91,7 @@ pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved)
 
 /// `disk` counts blocks, `bytes` what the files hold.
 pub(crate) fn closing(disk: u64, bytes: u64) {
-    println!(
+    say!(
         "\nstore: {} on the disk for {} of blobs and manifests ({:.3}); volumes are mounts of these files, not copies",
         human_bytes(disk),
         human_bytes(bytes),

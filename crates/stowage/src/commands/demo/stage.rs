@@ -200,7 +200,7 @@ impl Stage {
         directory.close().context("cannot remove the demo's directory")?;
         ensure!(left.is_empty(), "{} mounts were left behind and have been removed", left.len());
         ensure!(!path.exists(), "{} was left behind", path.display());
-        println!("\ncleaned up: no mount, no file left in {}", path.display());
+        say!("\ncleaned up: no mount, no file left in {}", path.display());
         Ok(())
     }
 }

@@ -225,6 +225,30 @@ fn an_interrupted_pull_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    scene(async |scene| {
+        let (_registry, reference) = pushed(&scene).await;
+        let shell = Shell::new(&scene);
+        beside(move || {
+            shell.ok(&["pull", &reference]);
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let output = Command::new(env!("CARGO_BIN_EXE_stowage"))
+                .args(["store", "ls"])
+                .env("STOWAGE_STORE", &shell.store)
+                .stdout(writer)
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+                .wait_with_output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        })
+        .await;
+    });
+}
+
+#[test]
 fn mistakes_have_their_exit_code_and_one_sentence() {
     scene(async |scene| {
         let (registry, reference) = pushed(&scene).await;
