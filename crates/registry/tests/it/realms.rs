@@ -53,7 +53,7 @@ async fn a_registry_with_plain_http_may_give_its_own_tokens() {
 }
 
 #[tokio::test]
-async fn a_token_server_that_redirects_gets_the_password_alone() {
+async fn a_token_server_that_redirects_passes_no_password_on() {
     let stage =
         Stage::new(Server::builder().bearer(BearerOptions::default()).user("ada", "open sesame"), options())
             .await;
