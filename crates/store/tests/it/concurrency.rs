@@ -1,6 +1,8 @@
 //! Threads that publish, unpublish and collect at the same time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use stowage_store::{IngestError, Store, StoreError, StoreOptions, Testing, ViewError};
 
@@ -76,8 +78,13 @@ fn collection_beside_publish_and_unpublish_removes_nothing_in_use() {
             })
             .collect();
         let collector = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
+            // Without a pause a slow machine may collect every view before its record is written.
+            for pause in (0..3000).step_by(70).cycle() {
+                if done.load(Ordering::Acquire) {
+                    break;
+                }
                 collected.fetch_add(store.collect(&everything()).unwrap().views, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_micros(pause));
             }
         });
         let all_done = Done(&done);
@@ -123,25 +130,37 @@ fn a_view_is_built_of_blobs_that_stay_until_it_is_there() {
         contents.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), false)).collect();
     let blobs: Vec<_> =
         contents.iter().map(|(_, bytes)| (digest(bytes), bytes::Bytes::copy_from_slice(bytes))).collect();
-    let (done, built) = (AtomicBool::new(false), AtomicU64::new(0));
+    // One build alone tells how long a build takes here: collections then begin at every moment of one.
+    store.put_blobs(&blobs).unwrap();
+    let begun = Instant::now();
+    store.build_view(&spec(&files)).unwrap();
+    let alone = begun.elapsed();
+    store.collect(&everything()).unwrap();
+
+    let (mut built, mut missed) = (0, 0);
     std::thread::scope(|scope| {
-        let collector = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
-                store.collect(&everything()).unwrap();
+        let (delays, begin) = mpsc::channel::<Duration>();
+        let (tell, collected) = mpsc::channel();
+        let store = &store;
+        scope.spawn(move || {
+            for delay in begin {
+                std::thread::sleep(delay);
+                tell.send(store.collect(&everything()).unwrap().views).unwrap();
             }
         });
-        let all_done = Done(&done);
-        for _ in 0..80 {
+        for round in 0..80 {
             store.put_blobs(&blobs).unwrap();
+            delays.send(alone * round / 40).unwrap();
             match store.build_view(&spec(&files)) {
-                Ok(_) => _ = built.fetch_add(1, Ordering::Relaxed),
-                Err(ViewError::MissingBlobs(_)) => {}
+                Ok(_) => built += 1,
+                Err(ViewError::MissingBlobs(_)) => missed += 1,
                 Err(error) => panic!("a blob went during the build: {error}"),
             }
+            collected.recv().unwrap();
+            store.collect(&everything()).unwrap();
         }
-        drop(all_done);
-        collector.join().unwrap();
     });
-    assert!(built.load(Ordering::Relaxed) > 0);
+    assert_eq!((built + missed, store.views().len()), (80, 0));
+    assert!(built > 0, "no build in 80 was faster than a collection that began up to twice its time later");
     assert_eq!(store.fsck(false).unwrap().problems, []);
 }
