@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::options::{MinFree, StoreOptions, Watermarks};
 use crate::store::{Inner, Store};
 use crate::trash::Freed;
-use crate::usage::{Usage, asides};
+use crate::usage::{Usage, ingests, quarantined};
 
 /// How a collection runs; what is `None` is as the store was opened.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,8 @@ pub(crate) fn percent(whole: u64, percent: u8) -> u64 {
 enum Candidate {
     View(String),
     Blob(Digest),
-    Ingest(Digest, u64),
+    /// With the declared size, then the bytes on the disk.
+    Ingest(Digest, u64, u64),
     Quarantined(Digest, u64),
 }
 
@@ -170,9 +171,9 @@ impl Run<'_> {
 
     /// Bytes of a download that nobody has wanted for a day.
     fn drop_old_ingests(&mut self) -> Result<(), StoreError> {
-        for aside in asides(&self.store.dirs.ingest)? {
+        for aside in ingests(&self.store.dirs.ingest)? {
             if self.store.clock().age(aside.changed) >= self.store.options.max_ingest_age
-                && self.store.remove_idle_ingest(&aside.digest)?
+                && self.store.remove_idle_ingest(&aside.digest, aside.size)?
             {
                 self.report.ingests += 1;
                 self.count(Freed { bytes: aside.bytes, inodes: aside.inodes });
@@ -206,12 +207,12 @@ impl Run<'_> {
                 candidates.push((blob.changed(), Candidate::Blob(blob.digest.clone())));
             }
         })?;
-        for aside in asides(&store.dirs.ingest)? {
-            if !store.refs().ingests.contains(&aside.digest) && old(aside.changed) {
-                candidates.push((aside.changed, Candidate::Ingest(aside.digest, aside.bytes)));
+        for aside in ingests(&store.dirs.ingest)? {
+            if !store.refs().is_ingesting(&aside.digest, aside.size) && old(aside.changed) {
+                candidates.push((aside.changed, Candidate::Ingest(aside.digest, aside.size, aside.bytes)));
             }
         }
-        for aside in asides(&store.dirs.quarantine)? {
+        for aside in quarantined(&store.dirs.quarantine)? {
             if old(aside.changed) {
                 candidates.push((aside.changed, Candidate::Quarantined(aside.digest, aside.bytes)));
             }
@@ -233,7 +234,7 @@ impl Run<'_> {
                 Candidate::Blob(digest) => {
                     loose.insert(digest);
                 }
-                Candidate::Ingest(_, bytes) | Candidate::Quarantined(_, bytes) => {
+                Candidate::Ingest(_, _, bytes) | Candidate::Quarantined(_, bytes) => {
                     sum.bytes += bytes;
                     sum.inodes += ASIDE_INODES;
                 }
@@ -260,8 +261,8 @@ impl Run<'_> {
         match candidate {
             Candidate::View(id) => self.evict_view(last_used, &id, min_age),
             Candidate::Blob(digest) => self.evict_blob(&digest),
-            Candidate::Ingest(digest, bytes) => {
-                if self.store.remove_idle_ingest(&digest)? {
+            Candidate::Ingest(digest, size, bytes) => {
+                if self.store.remove_idle_ingest(&digest, size)? {
                     self.report.ingests += 1;
                     self.count(Freed { bytes, inodes: ASIDE_INODES });
                 }

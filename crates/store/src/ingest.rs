@@ -1,6 +1,6 @@
 //! Downloads in progress: the bytes, the journal of what has arrived, the digest on the way, the commit.
 //!
-//! `ingest/<alg>-<hex>/` holds `data` and `journal`. Any thread writes and marks; one thread, the prefix thread,
+//! `ingest/<alg>-<hex>-<size>/` holds `data` and `journal`. Any thread writes and marks; one thread, the prefix thread,
 //! calls [`IngestWriter::advance`]. A failed sync removes the ingest at once: the page cache may look right while
 //! the disk is wrong, so nothing of it is ever trusted again.
 
@@ -26,7 +26,7 @@ pub use commit::CommitError;
 pub(crate) use open::discard;
 
 /// An `arrived` record is written for runs of this many bytes.
-const RECORD_STEP: u64 = 1 << 20;
+const RECORD_STEP: u64 = 512 << 10;
 /// More unwritten runs than this are written whatever their length.
 const MAX_PENDING_RUNS: usize = 64;
 /// The digest reads this much at a time from the page cache.
@@ -37,7 +37,7 @@ const ADVANCE_BYTES: u64 = 64 << 20;
 /// Why a download cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// Another writer of this process has the digest.
+    /// Another writer of this process has the digest, with the same size.
     #[error("blob {0} is being downloaded already")]
     Busy(Digest),
     /// Nothing to do.
@@ -78,7 +78,7 @@ pub enum IngestError {
     Io(#[from] IoError),
 }
 
-/// One download, open for writing; exclusive for its digest.
+/// One download, open for writing; exclusive for its digest and size.
 ///
 /// Every method blocks and may be called from any thread; so does dropping it, which waits for a checkpoint under
 /// way. Dropped without a commit, the bytes and the journal stay for the next [`crate::Store::ingest`] of the
@@ -267,8 +267,11 @@ impl Drop for IngestWriter {
         // A checkpoint in the background must not write to the journal beside the next writer.
         let _syncing = self.inner.syncing();
         self.inner.ended.store(true, Ordering::Release);
-        self.inner.store.refs().ingests.remove(&self.inner.digest);
-        if empty && let Err(error) = self.inner.store.remove_idle_ingest(&self.inner.digest) {
+        self.inner.store.refs().end_ingest(&self.inner.digest, self.inner.size);
+        if !empty {
+            return;
+        }
+        if let Err(error) = self.inner.store.remove_idle_ingest(&self.inner.digest, self.inner.size) {
             tracing::debug!(digest = %self.inner.digest, %error, "an empty download stays until it is old");
         }
     }
@@ -377,7 +380,7 @@ impl Ingest {
         tracing::warn!(digest = %self.digest, %error, "the disk failed a download; its bytes are removed");
         state.end = Some(error.to_string());
         self.ended.store(true, Ordering::Release);
-        if let Err(error) = discard(&self.store, &self.digest) {
+        if let Err(error) = discard(&self.store, &self.digest, self.size) {
             tracing::warn!(digest = %self.digest, %error, "the bytes of a failed download cannot be removed");
         }
     }

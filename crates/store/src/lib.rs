@@ -11,7 +11,7 @@
 //! ├── blobs/<alg>/ab/<hex>             complete, verified, synced; 0444, never written again
 //! │                  <hex>.1 .2 …      further inodes, where one has all the links that it can have
 //! │                  <hex>.x .x.1 …    executable inodes (0555) of ELF files and scripts up to 64 MiB
-//! ├── ingest/<alg>-<hex>/data journal  a download: its bytes, and which of them have arrived and are durable
+//! ├── ingest/<alg>-<hex>-<size>/data journal  a download: its bytes, and which of them have arrived and are durable
 //! ├── views/<sha256>.<n>/tree/         directories 0555, files are hard links into blobs/
 //! │                     view.json      what the view shows; its mtime is "last used"
 //! │                     condemned      why it gets no new volumes

@@ -55,7 +55,7 @@ pub(crate) fn shard(digest: &Digest) -> (&'static str, &str) {
     (digest.algorithm().as_str(), &digest.hex()[..2])
 }
 
-/// `<alg>-<hex>`, the name of an ingest and of what is in quarantine.
+/// `<alg>-<hex>`, the name of what is in quarantine.
 pub(crate) fn flat(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm(), digest.hex())
 }
@@ -64,6 +64,19 @@ pub(crate) fn flat(digest: &Digest) -> String {
 pub(crate) fn parse_flat(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     format!("{algorithm}:{hex}").parse().ok()
+}
+
+/// `<alg>-<hex>-<size>`, the name of an ingest.
+pub(crate) fn ingest(digest: &Digest, size: u64) -> String {
+    format!("{}-{size}", flat(digest))
+}
+
+/// The digest and declared size of an [`ingest`] name.
+pub(crate) fn parse_ingest(name: &str) -> Option<(Digest, u64)> {
+    let (flat_name, size) = name.rsplit_once('-')?;
+    let (digest, size) = (parse_flat(flat_name)?, size.parse().ok()?);
+    // Only the one spelling: no leading zero, no sign.
+    (ingest(&digest, size) == name).then_some((digest, size))
 }
 
 /// One inode of a blob: which content, and which of its siblings.
@@ -139,9 +152,15 @@ mod tests {
     #[test]
     fn flat_names_go_in_and_out() {
         let digest = Digest::of(Algorithm::Sha512, b"x");
-        assert_eq!(parse_flat(&flat(&digest)), Some(digest));
+        assert_eq!(parse_flat(&flat(&digest)).as_ref(), Some(&digest));
         assert_eq!(parse_flat(".tmp-00000000-1-x"), None);
         assert_eq!(parse_flat("sha256-.."), None);
+        let name = ingest(&digest, 12);
+        assert_eq!(parse_ingest(&name), Some((digest.clone(), 12)));
+        assert_eq!(parse_flat(&name), None);
+        for bad in [flat(&digest), format!("{}-", flat(&digest)), format!("{}-012", flat(&digest))] {
+            assert_eq!(parse_ingest(&bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and record under the lock, collection decides and renames under it. Nothing waits under it for a disk's sync
 //! or for the network.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -100,8 +100,8 @@ pub(crate) struct Refs {
     view_blobs: Counts<Digest>,
     /// Blobs of views that are being built.
     pub(crate) held: Counts<Digest>,
-    /// Downloads that are running.
-    pub(crate) ingests: HashSet<Digest>,
+    /// Downloads that are running, by the sizes that their callers declare.
+    ingests: HashMap<Digest, Vec<u64>>,
     /// Counts blobs that were taken away as bad, so that a build notices.
     pub(crate) quarantines: u64,
 }
@@ -216,7 +216,31 @@ impl Refs {
 
     /// Whether something that is no view refers to the blob.
     pub(crate) fn is_blob_rooted(&self, digest: &Digest) -> bool {
-        self.record_blobs.contains(digest) || self.held.contains(digest) || self.ingests.contains(digest)
+        self.record_blobs.contains(digest) || self.held.contains(digest) || self.ingests.contains_key(digest)
+    }
+
+    /// Takes a download for one writer; false if another has it.
+    pub(crate) fn begin_ingest(&mut self, digest: &Digest, size: u64) -> bool {
+        let sizes = self.ingests.entry(digest.clone()).or_default();
+        let free = !sizes.contains(&size);
+        if free {
+            sizes.push(size);
+        }
+        free
+    }
+
+    pub(crate) fn end_ingest(&mut self, digest: &Digest, size: u64) {
+        if let Some(sizes) = self.ingests.get_mut(digest) {
+            sizes.retain(|other| *other != size);
+            if sizes.is_empty() {
+                self.ingests.remove(digest);
+            }
+        }
+    }
+
+    /// Whether a writer has this download.
+    pub(crate) fn is_ingesting(&self, digest: &Digest, size: u64) -> bool {
+        self.ingests.get(digest).is_some_and(|sizes| sizes.contains(&size))
     }
 
     /// Whether a view on the disk has the blob.
@@ -239,7 +263,7 @@ impl Refs {
             }
         }
         users.extend(self.held.names().map(|digest| (digest, "a view that is being built".to_owned())));
-        users.extend(self.ingests.iter().map(|digest| (digest, "a running download".to_owned())));
+        users.extend(self.ingests.keys().map(|digest| (digest, "a running download".to_owned())));
         users
     }
 

@@ -67,14 +67,15 @@ impl Inner {
     }
 
     /// Removes what a download has left unless somebody is writing it. Says whether it went.
-    pub(crate) fn remove_idle_ingest(&self, digest: &Digest) -> Result<bool, IoError> {
+    pub(crate) fn remove_idle_ingest(&self, digest: &Digest, size: u64) -> Result<bool, IoError> {
         let name = self.io.temporary("ingest");
         {
             let refs = self.refs();
-            if refs.ingests.contains(digest) {
+            if refs.is_ingesting(digest, size) {
                 return Ok(false);
             }
-            match self.dirs.ingest.rename("trash.ingest", &names::flat(digest), &self.dirs.trash, &name) {
+            let from = names::ingest(digest, size);
+            match self.dirs.ingest.rename("trash.ingest", &from, &self.dirs.trash, &name) {
                 Err(error) if error.is_not_found() => return Ok(false),
                 moved => moved?,
             }
@@ -180,10 +181,10 @@ impl Inner {
             }
         }
         for name in self.dirs.ingest.names()? {
-            let Some(digest) = names::parse_flat(&name) else { continue };
+            let Some((digest, size)) = names::parse_ingest(&name) else { continue };
             let committed = self.dirs.ingest.stat(&format!("{name}/{}", names::DATA))?.is_none()
                 || self.blob_stat(&digest, Sibling::BASE)?.is_some();
-            if committed && !self.refs().ingests.contains(&digest) {
+            if committed && !self.refs().is_ingesting(&digest, size) {
                 found.push((self.dirs.ingest.clone(), name));
             }
         }

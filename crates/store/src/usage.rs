@@ -88,6 +88,8 @@ impl OnDisk {
 #[derive(Debug)]
 pub(crate) struct Aside {
     pub(crate) digest: Digest,
+    /// The size that it is to have; 0 in quarantine.
+    pub(crate) size: u64,
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
     pub(crate) changed: u64,
@@ -141,8 +143,10 @@ impl Store {
         for (kind, dir) in
             [(ListKind::Ingest, &inner.dirs.ingest), (ListKind::Quarantined, &inner.dirs.quarantine)]
         {
-            for aside in asides(dir)? {
-                let running = kind == ListKind::Ingest && inner.refs().ingests.contains(&aside.digest);
+            let found = if kind == ListKind::Ingest { ingests(dir)? } else { quarantined(dir)? };
+            for aside in found {
+                let running =
+                    kind == ListKind::Ingest && inner.refs().is_ingesting(&aside.digest, aside.size);
                 entries.push(ListEntry {
                     kind,
                     name: aside.digest.to_string(),
@@ -166,12 +170,12 @@ impl Inner {
             usage.bytes += blob.bytes();
             usage.inodes += blob.siblings.len() as u64;
         })?;
-        for aside in asides(&self.dirs.ingest)? {
+        for aside in ingests(&self.dirs.ingest)? {
             usage.ingests += 1;
             usage.bytes += aside.bytes;
             usage.inodes += aside.inodes;
         }
-        for aside in asides(&self.dirs.quarantine)? {
+        for aside in quarantined(&self.dirs.quarantine)? {
             usage.quarantined += 1;
             usage.bytes += aside.bytes;
             usage.inodes += aside.inodes;
@@ -215,17 +219,26 @@ impl Inner {
     }
 }
 
-/// Lists `ingest/` or `quarantine/`.
-pub(crate) fn asides(dir: &Dir) -> Result<Vec<Aside>, IoError> {
+/// Lists `ingest/`.
+pub(crate) fn ingests(dir: &Dir) -> Result<Vec<Aside>, IoError> {
+    asides(dir, names::parse_ingest)
+}
+
+/// Lists `quarantine/`.
+pub(crate) fn quarantined(dir: &Dir) -> Result<Vec<Aside>, IoError> {
+    asides(dir, |name| Some((names::parse_flat(name)?, 0)))
+}
+
+fn asides(dir: &Dir, parse: impl Fn(&str) -> Option<(Digest, u64)>) -> Result<Vec<Aside>, IoError> {
     let mut found = Vec::new();
     for name in dir.names()? {
-        let Some(digest) = names::parse_flat(&name) else { continue };
+        let Some((digest, size)) = parse(&name) else { continue };
         let inner = match dir.open_dir(&name) {
             // Committed or removed meanwhile.
             Err(error) if error.is_not_found() => continue,
             opened => opened?,
         };
-        let mut aside = Aside { digest, bytes: 0, inodes: 1, changed: inner.metadata()?.changed };
+        let mut aside = Aside { digest, size, bytes: 0, inodes: 1, changed: inner.metadata()?.changed };
         for file in inner.names()? {
             let Some(stat) = inner.stat(&file)?.filter(|stat| stat.kind == Kind::File) else { continue };
             aside.bytes += stat.disk_bytes;
@@ -238,10 +251,11 @@ pub(crate) fn asides(dir: &Dir) -> Result<Vec<Aside>, IoError> {
 }
 
 impl Store {
-    /// Bytes that an incomplete download of `digest` holds on the disk; 0 where there is none.
-    pub fn ingest_bytes(&self, digest: &Digest) -> u64 {
+    /// Bytes that an incomplete download of `digest` holds on the disk, one that declares this size; 0 where there
+    /// is none.
+    pub fn ingest_bytes(&self, digest: &Digest, size: u64) -> u64 {
         let stat = || {
-            let ingest = self.inner().dirs.ingest.open_dir(&names::flat(digest))?;
+            let ingest = self.inner().dirs.ingest.open_dir(&names::ingest(digest, size))?;
             ingest.stat(names::DATA)
         };
         stat().ok().flatten().map_or(0, |stat| stat.disk_bytes)

@@ -51,7 +51,7 @@ impl Reservations {
                 shared.insert(digest.clone(), reserved);
             } else {
                 // What an interrupted download has on the disk needs no room again.
-                let bytes = size.saturating_sub(store.ingest_bytes(digest));
+                let bytes = size.saturating_sub(store.ingest_bytes(digest, *size));
                 needed = needed.saturating_add(bytes);
                 new.push((blob, bytes));
             }

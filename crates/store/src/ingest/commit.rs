@@ -120,7 +120,7 @@ impl Ingest {
 
     /// What is left is no longer needed; the next start finds it if this fails.
     fn clean_up(&self) {
-        if let Err(error) = discard(&self.store, &self.digest) {
+        if let Err(error) = discard(&self.store, &self.digest, self.size) {
             tracing::debug!(digest = %self.digest, %error, "the rest of a download cannot be removed now");
         }
     }

@@ -14,7 +14,8 @@ use crate::names;
 use crate::store::{Inner, Store};
 
 impl Store {
-    /// Opens the download of a blob, or resumes it. One writer per digest.
+    /// Opens the download of a blob, or resumes it. One writer per digest and declared size: whoever
+    /// lies about a size holds up nobody.
     ///
     /// A resumed file is synced and dropped from the page cache first, so that the digest sees what is on the disk.
     pub fn ingest(&self, digest: &Digest, size: u64) -> Result<IngestWriter, IngestError> {
@@ -22,11 +23,11 @@ impl Store {
         if self.blob_size(digest).is_some() {
             return Err(IngestError::AlreadyStored(digest.clone()));
         }
-        if !store.refs().ingests.insert(digest.clone()) {
+        if !store.refs().begin_ingest(digest, size) {
             return Err(IngestError::Busy(digest.clone()));
         }
         open(store, digest, size).map(|inner| IngestWriter { inner: Arc::new(inner) }).inspect_err(|_| {
-            store.refs().ingests.remove(digest);
+            store.refs().end_ingest(digest, size);
         })
     }
 }
@@ -81,8 +82,8 @@ fn open(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Ingest, Ingest
 
 /// A new ingest, in place of whatever is there.
 fn create(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Opened, IoError> {
-    discard(store, digest)?;
-    let name = names::flat(digest);
+    discard(store, digest, size)?;
+    let name = names::ingest(digest, size);
     let ingests = &store.dirs.ingest;
     let make = || {
         ingests.make_dir("ingest.mkdir", &name, 0o700)?;
@@ -93,13 +94,13 @@ fn create(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Opened, IoEr
         Ok(Opened { dir, data, journal, arrived: nothing })
     };
     make().inspect_err(|_| {
-        let _ = discard(store, digest);
+        let _ = discard(store, digest, size);
     })
 }
 
 /// The bytes of an earlier writer, as far as they can be trusted; `None` where nothing can.
 fn resume(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Option<Opened>, IoError> {
-    let dir = match store.dirs.ingest.open_dir(&names::flat(digest)) {
+    let dir = match store.dirs.ingest.open_dir(&names::ingest(digest, size)) {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
@@ -122,7 +123,7 @@ fn resume(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Option<Opene
     if let Err(error) = synced {
         // Never retried as if clean: the next writer starts at 0.
         tracing::warn!(%digest, %error, "the bytes of an earlier download cannot be trusted and are removed");
-        discard(store, digest)?;
+        discard(store, digest, size)?;
         return Ok(None);
     }
     let journal = Journal::start(&dir, digest, size, &store.boot_id, &recovered.ranges)?;
@@ -131,8 +132,8 @@ fn resume(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Option<Opene
 }
 
 /// Removes an ingest from the disk. The journal goes first, so that nothing vouches for bytes that are gone.
-pub(crate) fn discard(store: &Inner, digest: &Digest) -> Result<(), IoError> {
-    let name = names::flat(digest);
+pub(crate) fn discard(store: &Inner, digest: &Digest, size: u64) -> Result<(), IoError> {
+    let name = names::ingest(digest, size);
     let dir = match store.dirs.ingest.open_dir(&name) {
         Err(error) if error.is_not_found() => return Ok(()),
         opened => opened?,

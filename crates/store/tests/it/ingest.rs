@@ -235,11 +235,24 @@ fn a_shorter_file_than_its_journal_says_is_not_believed() {
 }
 
 #[test]
-fn another_size_for_the_same_digest_starts_anew() {
+fn whoever_declares_another_size_has_a_download_apart() {
     let whole = bytes(2 * MIB as usize, 1);
+    let (right, wrong) = (whole.len() as u64, whole.len() as u64 + 1);
     let store = killed_with(&[(0, MIB)], &whole, 1).reopen(options());
-    let writer = store.ingest(&digest(&whole), whole.len() as u64 + 1).unwrap();
-    assert_eq!(writer.resumed_bytes(), 0);
+    let lie = store.ingest(&digest(&whole), wrong).unwrap();
+    assert_eq!(lie.resumed_bytes(), 0);
+    assert!(matches!(store.ingest(&digest(&whole), wrong), Err(IngestError::Busy(_))));
+    let truth = store.ingest(&digest(&whole), right).unwrap();
+    assert_eq!(truth.missing(), std::slice::from_ref(&(MIB..right)));
+    truth.write_at(MIB, &whole[MIB as usize..]).unwrap();
+    truth.mark(MIB..right).unwrap();
+    truth.commit().unwrap();
+
+    fill(&lie, &[&whole[..], b"x"].concat()).unwrap();
+    assert!(matches!(lie.commit(), Err(CommitError::DigestMismatch { .. })));
+    drop((truth, lie));
+    assert_eq!(store.blob_size(&digest(&whole)), Some(right));
+    assert_eq!(names(store.root.path(), "ingest"), [""; 0]);
 }
 
 #[test]
