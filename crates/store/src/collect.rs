@@ -117,6 +117,7 @@ impl Store {
     pub fn collect(&self, options: &CollectOptions) -> Result<CollectReport, StoreError> {
         let inner = self.inner();
         let _one = inner.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.sync_records_soon();
         inner.load_views();
         let mut run = Run { store: inner, report: CollectReport::default(), freed: Freed::default() };
         run.drop_old_ingests()?;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use stowage_artifact::digest::{Algorithm, Digest};
@@ -11,7 +12,10 @@ use stowage_artifact::digest::{Algorithm, Digest};
 use crate::error::StoreError;
 use crate::io::{Dir, IoFile, gone_is_fine};
 use crate::refs::Refs;
-use crate::store::Store;
+use crate::store::{Inner, Store};
+
+/// Records are synced at most this often.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,7 +97,7 @@ impl Store {
                 // Collected a moment ago: the caller builds it again.
                 return Err(StoreError::NoSuchView(view.clone()));
             }
-            dir.rename("record.rename", &temporary, dir, &name)?;
+            dir.rename_lazily("record.rename", &temporary, &name)?;
             refs.put_record(&key, record);
             Ok(file)
         };
@@ -101,14 +105,8 @@ impl Store {
             let _ = dir.unlink("record.abandon", &temporary);
         })?;
         // It has to survive the process, not the machine: nobody waits for the disk.
-        let first = {
-            let mut unsynced = inner.unsynced_records.lock().unwrap_or_else(PoisonError::into_inner);
-            unsynced.insert(key, file);
-            unsynced.len() == 1
-        };
-        if first {
-            let (unsynced, dir) = (Arc::clone(&inner.unsynced_records), dir.clone());
-            inner.worker.submit(move || sync_records(&unsynced, &dir));
+        if inner.unsynced_records().add(key, file) {
+            inner.sync_records_soon();
         }
         Ok(())
     }
@@ -134,6 +132,7 @@ impl Store {
         let mut refs = inner.refs();
         gone_is_fine(inner.dirs.volumes.unlink("record.remove", &file_name(&key)))?;
         refs.remove_record(&key);
+        inner.unsynced_records().files.remove(&key);
         Ok(())
     }
 
@@ -163,9 +162,46 @@ impl Store {
     }
 }
 
+/// Records that are not known to be on the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Unsynced {
+    files: BTreeMap<String, IoFile>,
+    synced_at: Option<Instant>,
+    runs: bool,
+}
+
+impl Unsynced {
+    /// Adds the newest state of a record; true if it is time to sync. A record that is replaced while it is being
+    /// written out keeps the next one waiting, so that is not done for each.
+    fn add(&mut self, key: String, file: IoFile) -> bool {
+        self.files.insert(key, file);
+        self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_EVERY) && !std::mem::replace(&mut self.runs, true)
+    }
+}
+
+impl Inner {
+    fn unsynced_records(&self) -> MutexGuard<'_, Unsynced> {
+        self.unsynced_records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the records synced in the background.
+    pub(crate) fn sync_records_soon(&self) {
+        let (unsynced, dir) = (Arc::clone(&self.unsynced_records), self.dirs.volumes.clone());
+        self.worker.submit(move || sync_records(&unsynced, &dir));
+    }
+}
+
 /// Syncs the newest state of each record that was written since the last time.
-fn sync_records(unsynced: &Mutex<BTreeMap<String, IoFile>>, dir: &Dir) {
-    let files = std::mem::take(&mut *unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+fn sync_records(unsynced: &Mutex<Unsynced>, dir: &Dir) {
+    let files = {
+        let mut unsynced = unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.synced_at = Some(Instant::now());
+        unsynced.runs = false;
+        std::mem::take(&mut unsynced.files)
+    };
+    if files.is_empty() {
+        return;
+    }
     let synced = files.values().try_for_each(|file| file.sync_data("record.sync"));
     if let Err(error) = synced.and_then(|()| dir.sync("record.dirsync")) {
         tracing::warn!(%error, "a volume record may not outlive a power cut");

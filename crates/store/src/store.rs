@@ -56,7 +56,7 @@ pub(crate) struct Inner {
     /// Shards of `blobs/` that this process has seen to be on the disk.
     pub(crate) synced_shards: Mutex<std::collections::HashSet<String>>,
     /// Records that are written and not synced yet, by key.
-    pub(crate) unsynced_records: Arc<Mutex<std::collections::BTreeMap<String, crate::io::IoFile>>>,
+    pub(crate) unsynced_records: Arc<Mutex<crate::records::Unsynced>>,
     refs: Mutex<Refs>,
     clock: OnceLock<UseClock>,
     /// Goes last.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags};
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::UnlinkatFlags;
@@ -223,6 +223,24 @@ impl Dir {
             || Ok(nix::fcntl::renameat(&self.fd, from, &to.fd, name)?),
             |()| Some(Op::Rename(old.clone(), new)),
         )
+    }
+
+    /// rename(2) onto a name of this directory that may be taken, without making anybody wait for the disk.
+    ///
+    /// Over an existing file ext4 starts to write out the new one at once (`auto_da_alloc`), and whoever replaces that
+    /// one waits for it. An exchange of the two names does not. For files that need to survive the process only.
+    pub fn rename_lazily(&self, point: &'static str, from: &str, name: &str) -> Result<(), IoError> {
+        let (old, new) = (self.path.join(from), self.path.join(name));
+        let rename = || {
+            let exchanged =
+                nix::fcntl::renameat2(&self.fd, from, &self.fd, name, RenameFlags::RENAME_EXCHANGE);
+            match exchanged {
+                Ok(()) => Ok(nix::unistd::unlinkat(&self.fd, from, UnlinkatFlags::NoRemoveDir)?),
+                // Nothing to replace, or a filesystem that cannot exchange.
+                Err(_) => Ok(nix::fcntl::renameat(&self.fd, from, &self.fd, name)?),
+            }
+        };
+        self.io.perform(Step::new(point, "rename", &old), rename, |()| Some(Op::Rename(old.clone(), new)))
     }
 
     /// link(2); a symlink is linked itself, not what it points to.
