@@ -52,10 +52,6 @@ impl Buffer {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() == BUFFER_BYTES
-    }
 }
 
 impl Drop for Buffer {
@@ -77,7 +73,7 @@ mod tests {
         let mut buffer = pool.take();
         assert_eq!(buffer.fill(&vec![7; BUFFER_BYTES - 1]), BUFFER_BYTES - 1);
         assert_eq!(buffer.fill(&[1, 2, 3]), 1);
-        assert!(buffer.is_full());
+        assert_eq!(buffer.bytes().len(), BUFFER_BYTES);
         let capacity = buffer.bytes.capacity();
         drop(buffer);
         let again = pool.take();

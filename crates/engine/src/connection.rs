@@ -1,11 +1,11 @@
 //! One connection: a body of a source, gathered into buffers, handed to a writer thread.
 
-use std::collections::VecDeque;
 use std::future::pending;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::Buffer;
 use crate::error::FetchError;
 use crate::flight::Lease;
+use crate::options::BUFFER_BYTES;
+use crate::pace::Meter;
 use crate::parts::ClaimId;
 use crate::transfer::Transfer;
 use crate::writer::Write;
@@ -28,6 +30,10 @@ pub(crate) struct Job {
     pub(crate) ask: Option<Range<u64>>,
     /// Another connection got the whole blob as one stream and takes over.
     pub(crate) preempt: CancellationToken,
+    /// Another connection would be faster.
+    pub(crate) make_way: CancellationToken,
+    /// Counts the bytes that come, and the time in which we did not read.
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// Why a connection ended.
@@ -36,6 +42,8 @@ pub(crate) enum Ended {
     Done,
     /// The flight stops, the source's owner left, or another connection takes over.
     Interrupted,
+    /// It was slow, and something else can be tried.
+    MadeWay,
     /// The source failed.
     Source(SourceError),
     /// The source is of no use for this blob, for a reason of its own.
@@ -50,7 +58,7 @@ pub(crate) async fn fetch(transfer: &Arc<Transfer>, lease: &Lease, job: &Job) ->
     let inactivity = transfer.engine.options.inactivity;
     let answer = tokio::select! {
         biased;
-        () = interrupted(transfer, lease, Some(&job.preempt)) => return Ended::Interrupted,
+        ended = interrupted(transfer, lease, job, false) => return ended,
         answer = timeout(inactivity, lease.source.read(&flight.digest, job.ask.clone())) => answer,
     };
     let body = match answer {
@@ -106,27 +114,22 @@ fn check(transfer: &Transfer, lease: &Lease, job: &Job, body: &BlobBody) -> Resu
 }
 
 /// The source's own word on the size of the blob.
-fn total_of(body: &BlobBody) -> Option<u64> {
+pub(crate) fn total_of(body: &BlobBody) -> Option<u64> {
     body.total.or(if body.ranged { None } else { body.end })
 }
 
-fn silent(lease: &Lease, seconds: u64) -> SourceError {
+pub(crate) fn silent(lease: &Lease, seconds: u64) -> SourceError {
     let message = format!("{} sent nothing for {seconds} s", lease.origin);
     SourceError::new(SourceErrorKind::Unavailable, message)
 }
 
-/// Ends when this connection has to.
-async fn interrupted(transfer: &Transfer, lease: &Lease, preempt: Option<&CancellationToken>) {
-    let preempted = async {
-        match preempt {
-            Some(token) => token.cancelled().await,
-            None => pending().await,
-        }
-    };
+/// Ends when this connection has to. One that took over is the one that others make way for.
+async fn interrupted(transfer: &Transfer, lease: &Lease, job: &Job, took_over: bool) -> Ended {
     tokio::select! {
-        () = transfer.halt.cancelled() => {}
-        () = lease.gone.cancelled() => {}
-        () = preempted => {}
+        () = transfer.halt.cancelled() => Ended::Interrupted,
+        () = lease.gone.cancelled() => Ended::Interrupted,
+        () = job.preempt.cancelled(), if !took_over => Ended::Interrupted,
+        () = job.make_way.cancelled() => Ended::MadeWay,
     }
 }
 
@@ -137,27 +140,29 @@ async fn pump(
     mut body: BlobBody,
     took_over: bool,
 ) -> Ended {
-    let mut intake = Intake::new(transfer, lease, job, body.start);
-    let mut interrupted = pin!(interrupted(transfer, lease, (!took_over).then_some(&job.preempt)));
+    let mut intake = Intake::new(transfer, lease, job, &body);
+    let mut interrupted = pin!(interrupted(transfer, lease, job, took_over));
     let inactivity = transfer.engine.options.inactivity;
     let ended = loop {
-        if intake.wanted.is_empty() {
+        if intake.is_full() {
             break Ended::Done;
         }
         if transfer.is_far_ahead(intake.position) {
             // One stream has no parts to hold back, so it is not read further until the digest has followed.
+            let since = Instant::now();
             if let Err(error) = intake.flush().await {
                 break Ended::Local(error);
             }
             tokio::select! {
                 biased;
-                () = &mut interrupted => break Ended::Interrupted,
+                ended = &mut interrupted => break ended,
                 () = transfer.until_near(intake.position) => {}
             }
+            job.meter.held(since.elapsed());
         }
         tokio::select! {
             biased;
-            () = &mut interrupted => break Ended::Interrupted,
+            ended = &mut interrupted => break ended,
             written = settled(&mut intake.writing) => if let Err(error) = intake.landed(written) {
                 break Ended::Local(error);
             },
@@ -169,9 +174,20 @@ async fn pump(
                     SourceErrorKind::Unavailable,
                     format!("the body from {} ended early, at byte {}", lease.origin, intake.position),
                 )),
-                Ok(Some(Ok(chunk))) => if let Err(error) = intake.take(&chunk).await {
-                    break Ended::Local(error);
-                },
+                Ok(Some(Ok(chunk))) => {
+                    job.meter.received(chunk.len());
+                    let since = Instant::now();
+                    if let Err(error) = intake.take(&chunk).await {
+                        break Ended::Local(error);
+                    }
+                    let rate = transfer.engine.byte_rate.take(&lease.namespace, chunk.len() as u64);
+                    tokio::select! {
+                        biased;
+                        ended = &mut interrupted => break ended,
+                        () = rate => {}
+                    }
+                    job.meter.held(since.elapsed());
+                }
             },
         }
     };
@@ -197,55 +213,61 @@ struct Intake<'a> {
     transfer: &'a Arc<Transfer>,
     lease: &'a Lease,
     claim: ClaimId,
+    /// Who delivers in the source's place.
+    mirror: Option<Arc<str>>,
     queue: mpsc::Sender<Write>,
     /// Where in the blob the next byte of the body belongs.
     position: u64,
     /// Bytes that the body has brought.
     took: u64,
-    wanted: VecDeque<Range<u64>>,
+    /// Bytes that belong in the buffer that is being filled.
+    wanted: Range<u64>,
     filling: Option<(u64, Buffer)>,
     writing: Writing,
 }
 
 impl<'a> Intake<'a> {
-    fn new(transfer: &'a Arc<Transfer>, lease: &'a Lease, job: &Job, position: u64) -> Self {
+    fn new(transfer: &'a Arc<Transfer>, lease: &'a Lease, job: &Job, body: &BlobBody) -> Self {
         Self {
             transfer,
             lease,
             claim: job.claim,
             queue: transfer.engine.writers.queue(),
-            position,
+            mirror: body.mirror.clone(),
+            position: body.start,
             took: 0,
-            wanted: transfer.wanted(job.claim).into(),
+            wanted: 0..0,
             filling: None,
             writing: None,
         }
     }
 
-    /// Takes what is wanted of a chunk; the rest was there before, or is nobody's business.
+    /// Whether the body has nothing more to bring.
+    fn is_full(&self) -> bool {
+        self.wanted.is_empty() && self.transfer.is_received(self.claim)
+    }
+
+    /// Takes what is wanted of a chunk; the rest was there before, or is another connection's business.
     async fn take(&mut self, chunk: &Bytes) -> Result<(), FetchError> {
         let end = self.position + chunk.len() as u64;
         self.took += chunk.len() as u64;
         let mut at = self.position;
-        while let Some(front) = self.wanted.front().cloned() {
-            at = at.max(front.start);
+        while at < end {
+            if self.wanted.is_empty() {
+                // What has been filled belongs together; what is wanted next may be elsewhere.
+                self.submit().await?;
+                let Some(wanted) = self.transfer.receive(self.claim, at, BUFFER_BYTES) else { break };
+                self.wanted = wanted;
+            }
+            at = at.max(self.wanted.start);
             if at >= end {
                 break;
             }
-            if self.filling.as_ref().is_some_and(|(start, held)| start + held.bytes().len() as u64 != at) {
-                self.submit().await?;
-            }
-            let bytes = &chunk[(at - self.position) as usize..(end.min(front.end) - self.position) as usize];
+            let bytes =
+                &chunk[(at - self.position) as usize..(end.min(self.wanted.end) - self.position) as usize];
             let (_, buffer) = self.filling.get_or_insert_with(|| (at, self.transfer.engine.buffers.take()));
             at += buffer.fill(bytes) as u64;
-            let full = buffer.is_full();
-            self.wanted.pop_front();
-            if at < front.end {
-                self.wanted.push_front(at..front.end);
-            }
-            if full {
-                self.submit().await?;
-            }
+            self.wanted.start = at;
         }
         self.position = end;
         if end > self.transfer.flight.size {
@@ -291,7 +313,7 @@ impl<'a> Intake<'a> {
         let Some((range, _)) = self.writing.take() else { return Ok(()) };
         match written {
             Some(Ok(())) => {
-                self.transfer.arrived(self.claim, &range, self.lease);
+                self.transfer.arrived(self.claim, &range, self.lease, self.mirror.as_ref());
                 Ok(())
             }
             Some(Err(error)) => Err(self.transfer.ingest_failed("write", error)),

@@ -10,10 +10,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::batch::Batches;
 use crate::buffer::BufferPool;
+use crate::byte_rate::ByteRate;
 use crate::error::FetchError;
 use crate::flight::Flight;
-use crate::gate::Gate;
+use crate::gate::{Gate, Limits};
 use crate::health::QuietHosts;
 use crate::options::EngineOptions;
 use crate::runner;
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) options: EngineOptions,
     pub(crate) blobs: Gate,
     pub(crate) connections: Gate,
+    pub(crate) byte_rate: ByteRate,
+    pub(crate) batches: Batches,
     pub(crate) writers: Writers,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) quiet: QuietHosts,
@@ -47,9 +51,18 @@ impl Engine {
     pub fn new(store: Store, options: EngineOptions) -> Self {
         let options = options.sane();
         Self(Arc::new(Shared {
-            store,
-            blobs: Gate::new(options.max_blobs, options.max_blobs_per_namespace),
-            connections: Gate::new(options.max_connections, options.max_connections_per_namespace),
+            blobs: Gate::new(Limits {
+                permits: options.max_blobs,
+                per_namespace: options.max_blobs_per_namespace,
+                per_host: options.max_blobs,
+            }),
+            connections: Gate::new(Limits {
+                permits: options.max_connections,
+                per_namespace: options.max_connections_per_namespace,
+                per_host: options.max_connections_per_registry,
+            }),
+            byte_rate: ByteRate::new(options.max_bytes_per_second),
+            batches: Batches::new(store.clone()),
             writers: Writers::start(options.writers),
             buffers: Arc::default(),
             quiet: QuietHosts::default(),
@@ -59,6 +72,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             tickets: AtomicU64::new(0),
             options,
+            store,
         }))
     }
 
@@ -82,8 +96,7 @@ impl Engine {
         if let Some(flight) = same_digest.iter().find(|flight| flight.size == request.size) {
             return flight.join(id, request);
         }
-        let lane = same_digest.first().map_or_else(|| Gate::new(1, 1), |flight| flight.lane.clone());
-        let flight = Arc::new(Flight::new(request.digest.clone(), request.size, lane));
+        let flight = Arc::new(Flight::new(request.digest.clone(), request.size));
         same_digest.push(Arc::clone(&flight));
         let ticket = flight.join(id, request);
         shared.tasks.spawn(runner::run(Arc::clone(shared), flight));

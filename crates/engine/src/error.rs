@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::digest::Digest;
-use stowage_store::{IngestError, SourceError};
+use stowage_store::{IngestError, SourceError, StoreError};
 
 /// Why a ticket did not get its blob. What has arrived stays in the store for the next try.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -115,6 +115,20 @@ impl FetchError {
         error: impl Error + Send + Sync + 'static,
     ) -> Self {
         Self::Store { doing, digest: digest.clone(), source: Arc::new(error) }
+    }
+
+    /// An error of a commit that several blobs share.
+    pub(crate) fn from_store(
+        doing: &'static str,
+        digest: &Digest,
+        error: &Arc<StoreError>,
+        needed: u64,
+    ) -> Self {
+        let digest = digest.clone();
+        if error.is_no_space() {
+            return Self::NoSpace { digest, needed, free: 0 };
+        }
+        Self::Store { doing, digest, source: Arc::clone(error) as _ }
     }
 
     pub(crate) fn from_ingest(doing: &'static str, digest: &Digest, error: IngestError) -> Self {

@@ -13,17 +13,15 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::FetchError;
-use crate::gate::Gate;
 use crate::health::{Health, QuietHosts, Ranged};
 use crate::options::EngineOptions;
+use crate::pace::{self, Rival};
 use crate::ticket::{FetchRequest, Fetched, Outcome, Progress, Ticket};
 
 /// A flight; it ends when its blob is committed, when the store fails, or when nobody is interested any more.
 pub(crate) struct Flight {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    /// One at a time among flights of the same digest that believe in different sizes.
-    pub(crate) lane: Gate,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
     changed: watch::Sender<()>,
@@ -37,6 +35,8 @@ struct State {
     delivered: HashMap<[u8; 32], Arc<AtomicU64>>,
     /// After wrong bytes one origin is tried alone, so that the next ones have a name.
     alone: Option<Arc<str>>,
+    /// Passes that ended in wrong bytes and in which mirrors took part.
+    wrong_mirrors: u32,
     /// Stops the pass that is running.
     pass: CancellationToken,
 }
@@ -65,8 +65,14 @@ pub(crate) struct Lease {
     bytes: Arc<AtomicU64>,
 }
 
-/// The least is the best: honours ranges, failed least, is the freshest ticket's.
-type Rank = (bool, u32, Reverse<u64>);
+/// So many passes may end in the wrong bytes of mirrors before the origins have to answer for them.
+const MOST_WRONG_MIRRORS: u32 = 4;
+
+/// The least is the best: honours ranges, failed least, is fast, is the freshest ticket's.
+type Rank = (bool, u32, u8, Reverse<u64>);
+
+/// How many connections of a flight each origin has.
+pub(crate) type Busy = HashMap<Arc<str>, usize>;
 
 /// Which source to use now.
 pub(crate) enum Pick {
@@ -77,16 +83,16 @@ pub(crate) enum Pick {
 }
 
 impl Flight {
-    pub(crate) fn new(digest: Digest, size: u64, lane: Gate) -> Self {
+    pub(crate) fn new(digest: Digest, size: u64) -> Self {
         Self {
             digest,
             size,
-            lane,
             state: Mutex::new(State {
                 joiners: BTreeMap::new(),
                 health: HashMap::new(),
                 delivered: HashMap::new(),
                 alone: None,
+                wrong_mirrors: 0,
                 pass: CancellationToken::new(),
             }),
             progress: watch::Sender::new(Progress { done: 0, total: size }),
@@ -186,8 +192,10 @@ impl Flight {
     }
 
     /// The freshest source of the best that may be used now.
-    pub(crate) fn pick(&self, quiet: &QuietHosts, now: Instant) -> Pick {
+    pub(crate) fn pick(&self, quiet: &QuietHosts, now: Instant, busy: &Busy) -> Pick {
         let state = self.lock();
+        let best_rate =
+            state.usable(quiet, now).filter_map(|(_, health)| health?.rate).max_by(f64::total_cmp);
         let alone = state.alone.as_deref().filter(|o| state.joiners.values().any(|j| *j.origin == **o));
         let mut best: Option<(Rank, &Joiner, Health)> = None;
         let mut soonest: Option<Instant> = None;
@@ -201,13 +209,14 @@ impl Flight {
                 soonest = Some(soonest.map_or(ready, |at| at.min(ready)));
                 continue;
             }
-            let rank = (health.ranges != Ranged::Honoured, health.failures, Reverse(id));
+            let class = pace::class(health.rate, busy.contains_key(&joiner.origin), best_rate);
+            let rank = (health.ranges != Ranged::Honoured, health.failures, class, Reverse(id));
             if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
                 best = Some((rank, joiner, health));
             }
         }
         match (best, soonest) {
-            (Some(((_, _, Reverse(ticket)), joiner, health)), _) => Pick::Use(Lease {
+            (Some(((.., Reverse(ticket)), joiner, health)), _) => Pick::Use(Lease {
                 ticket,
                 source: Arc::clone(&joiner.source),
                 origin: Arc::clone(&joiner.origin),
@@ -220,6 +229,32 @@ impl Flight {
             (None, Some(at)) => Pick::Later(at),
             (None, None) => Pick::Nobody,
         }
+    }
+
+    /// One of an origin's connections ran at so many bytes a second.
+    pub(crate) fn ran_at(&self, origin: &Arc<str>, rate: f64) {
+        self.lock().health.entry(Arc::clone(origin)).or_default().ran_at(rate);
+    }
+
+    /// What is known of an origin's rate.
+    pub(crate) fn rate_of(&self, origin: &str) -> Option<f64> {
+        self.lock().health.get(origin)?.rate
+    }
+
+    /// The origins besides `own` that may be used now.
+    pub(crate) fn rivals(&self, own: &str, quiet: &QuietHosts, now: Instant, busy: &Busy) -> Vec<Rival> {
+        let state = self.lock();
+        if state.alone.is_some() {
+            return Vec::new();
+        }
+        state
+            .usable(quiet, now)
+            .filter(|(joiner, _)| *joiner.origin != *own)
+            .map(|(joiner, health)| Rival {
+                rate: health.and_then(|health| health.rate),
+                busy: busy.contains_key(&joiner.origin),
+            })
+            .collect()
     }
 
     /// A try failed: waits, reads whole blobs from now on, or does without this source. True if it is tried again.
@@ -319,9 +354,11 @@ impl Flight {
             .any(|joiner| state.health.get(&joiner.origin).is_none_or(|h| h.ranges == Ranged::Honoured))
     }
 
-    /// New bytes are on disk.
-    pub(crate) fn arrived(&self, lease: &Lease, bytes: u64) {
-        lease.bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// New bytes are on disk. Those of a mirror show nobody's access to the origin.
+    pub(crate) fn arrived(&self, lease: &Lease, bytes: u64, mirrored: bool) {
+        if !mirrored {
+            lease.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         if let Some(health) = self.lock().health.get_mut(&lease.origin) {
             health.progressed();
         }
@@ -331,6 +368,26 @@ impl Flight {
     /// A pass begins with this much on disk.
     pub(crate) fn set_done(&self, done: u64) {
         self.progress.send_replace(Progress { done, total: self.size });
+    }
+
+    /// What had come is forgotten: it has shown nobody's access.
+    pub(crate) fn start_over(&self) {
+        self.lock().forget_deliveries();
+        self.set_done(0);
+    }
+
+    /// A pass ended in wrong bytes, and mirrors took part. They are avoided from now on and no origin is blamed;
+    /// false if that has happened too often for it to end by itself.
+    pub(crate) fn wrong_mirrors(&self) -> bool {
+        let again = {
+            let mut state = self.lock();
+            state.wrong_mirrors += 1;
+            state.wrong_mirrors <= MOST_WRONG_MIRRORS
+        };
+        if again {
+            self.start_over();
+        }
+        again
     }
 
     /// A pass ended in wrong bytes. Each origin in it gets a strike; with the second one, and nobody else to
@@ -346,10 +403,7 @@ impl Flight {
                     condemned = Some(Arc::clone(origin));
                 }
             }
-            let own = state.joiners.values().map(|joiner| &joiner.bytes);
-            for bytes in own.chain(state.delivered.values()) {
-                bytes.store(0, Ordering::Relaxed);
-            }
+            state.forget_deliveries();
         }
         if let Some(origin) = condemned {
             self.fail_origin(&origin, error);
@@ -383,6 +437,25 @@ impl Flight {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget_deliveries(&self) {
+        let own = self.joiners.values().map(|joiner| &joiner.bytes);
+        for bytes in own.chain(self.delivered.values()) {
+            bytes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The callers whose sources need no pause.
+    fn usable(&self, quiet: &QuietHosts, now: Instant) -> impl Iterator<Item = (&Joiner, Option<&Health>)> {
+        self.joiners.values().map(|joiner| (joiner, self.health.get(&joiner.origin))).filter(
+            move |(joiner, health)| {
+                let pause = health.and_then(|health| health.not_before).filter(|at| *at > now);
+                pause.is_none() && quiet.until(joiner.source.host(), now).is_none()
+            },
+        )
     }
 }
 

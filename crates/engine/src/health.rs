@@ -1,10 +1,11 @@
 //! How the sources of one flight fare: failures, pauses, and who delivered wrong bytes. Pure but for the jitter.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stowage_store::{SourceError, SourceErrorKind};
+use stowage_artifact::digest::Digest;
+use stowage_store::{BlobSource, SourceError, SourceErrorKind};
 
 use crate::options::EngineOptions;
 
@@ -23,6 +24,8 @@ pub(crate) struct Health {
     pub(crate) honoured: bool,
     /// Passes that ended in wrong bytes and in which it took part.
     pub(crate) strikes: u32,
+    /// Bytes a second of one of its connections, of late; none before one was watched long enough.
+    pub(crate) rate: Option<f64>,
 }
 
 /// What an origin makes of a request for a range.
@@ -59,6 +62,12 @@ impl Health {
         true
     }
 
+    /// One of its connections ran at so many bytes a second.
+    pub(crate) fn ran_at(&mut self, rate: f64) {
+        // What was seen before counts less with every look.
+        self.rate = Some(self.rate.map_or(rate, |before| before.mul_add(0.7, rate * 0.3)));
+    }
+
     /// A new byte is on disk.
     pub(crate) fn progressed(&mut self) {
         self.failures = 0;
@@ -74,22 +83,47 @@ fn backoff(failures: u32, options: &EngineOptions) -> Duration {
 }
 
 /// Who delivered bytes in one pass, so that a wrong digest has a name.
-#[derive(Debug, Default)]
-pub(crate) struct Deliveries(Mutex<HashSet<Arc<str>>>);
+#[derive(Default)]
+pub(crate) struct Deliveries(Mutex<Delivered>);
+
+#[derive(Default)]
+struct Delivered {
+    origins: BTreeSet<Arc<str>>,
+    /// Each with a source that it stood in for.
+    mirrors: BTreeMap<Arc<str>, Arc<dyn BlobSource>>,
+}
 
 impl Deliveries {
-    pub(crate) fn add(&self, origin: &Arc<str>) {
-        let mut origins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !origins.contains(origin) {
-            origins.insert(Arc::clone(origin));
+    /// Bytes came from this origin, or from a mirror in its place.
+    pub(crate) fn add(&self, origin: &Arc<str>, mirror: Option<&Arc<str>>, source: &Arc<dyn BlobSource>) {
+        let mut delivered = self.lock();
+        match mirror {
+            Some(mirror) if !delivered.mirrors.contains_key(mirror) => {
+                delivered.mirrors.insert(Arc::clone(mirror), Arc::clone(source));
+            }
+            None if !delivered.origins.contains(origin) => {
+                delivered.origins.insert(Arc::clone(origin));
+            }
+            _ => {}
         }
     }
 
+    /// The origins whose own hosts delivered.
     pub(crate) fn origins(&self) -> Vec<Arc<str>> {
-        let mut origins: Vec<_> =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        origins.sort();
-        origins
+        self.lock().origins.iter().cloned().collect()
+    }
+
+    /// Tells the sources that their mirrors' bytes were wrong; answers with the names of these mirrors.
+    pub(crate) fn distrust_mirrors(&self, digest: &Digest) -> Vec<Arc<str>> {
+        let delivered = self.lock();
+        for (mirror, source) in &delivered.mirrors {
+            source.distrust(digest, mirror);
+        }
+        delivered.mirrors.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Delivered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

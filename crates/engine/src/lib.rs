@@ -3,8 +3,10 @@
 //! ```text
 //! join(digest, source) -> Ticket        one flight per digest, however many wait for it
 //!   flight      who waits, and whose source may be used
+//!   small       a blob of a few KiB: read whole, committed together with others
 //!   transfer    one pass over the missing ranges: parts, connections, the end
-//!     connection  one body of a source -> buffers of 1 MiB -> a writer thread -> the ingest
+//!     pace        how fast each connection is: slow ones make way, slow parts are shared out
+//!     connection  one body of a source -> buffers of 256 KiB -> a writer thread -> the ingest
 //!     prefix      one thread per blob: the digest follows the contiguous prefix
 //! ```
 //!
@@ -17,7 +19,9 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod buffer;
+mod byte_rate;
 mod connection;
 mod engine;
 mod error;
@@ -26,9 +30,11 @@ mod gate;
 mod health;
 mod oci_layout;
 mod options;
+mod pace;
 mod parts;
 mod prefix;
 mod runner;
+mod small;
 mod stats;
 mod ticket;
 mod transfer;

@@ -228,6 +228,7 @@ impl BlobSource for OciLayoutSource {
                 end: Some(opened.wanted.end),
                 total: Some(opened.size),
                 ranged,
+                mirror: None,
                 stream: opened.stream(Arc::clone(&self.name)),
             })
         }

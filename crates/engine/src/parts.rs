@@ -40,6 +40,17 @@ impl Ranges {
         self.0.first_key_value().map(|(&start, &end)| start..end)
     }
 
+    pub(crate) fn last(&self) -> Option<Range<u64>> {
+        self.0.last_key_value().map(|(&start, &end)| start..end)
+    }
+
+    /// The first bytes at or behind an offset.
+    pub(crate) fn first_from(&self, at: u64) -> Option<Range<u64>> {
+        let around = self.0.range(..=at).next_back().filter(|&(_, &end)| end > at);
+        let next = || self.0.range(at..).next();
+        around.or_else(next).map(|(&start, &end)| start.max(at)..end)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -62,8 +73,24 @@ pub(crate) struct Parts {
     part_bytes: u64,
     window: u64,
     pending: Ranges,
-    claims: BTreeMap<ClaimId, Ranges>,
+    claims: BTreeMap<ClaimId, Claim>,
     next_id: ClaimId,
+}
+
+/// What one connection has still to bring to the disk.
+#[derive(Debug, Default)]
+struct Claim {
+    /// Has not come; another connection may be given the end of it.
+    open: Ranges,
+    /// Is in a buffer of the holder, or on its way into it: nobody else may write it, so that no byte changes
+    /// after the digest has seen it.
+    buffered: Ranges,
+}
+
+impl Claim {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.buffered.is_empty()
+    }
 }
 
 impl Parts {
@@ -90,9 +117,7 @@ impl Parts {
         let cut = (first.start / self.part_bytes + 1).saturating_mul(self.part_bytes);
         let part = first.start..first.end.min(cut);
         self.pending.remove(&part);
-        let id = self.claim();
-        self.hold(id, part.clone());
-        Some((id, part))
+        Some((self.claim([part.clone()]), part))
     }
 
     /// Claims all that is pending, for one stream.
@@ -100,34 +125,59 @@ impl Parts {
         if self.pending.is_empty() {
             return None;
         }
-        let id = self.claim();
+        let id = self.claim([]);
         self.extend_to_rest(id);
         Some(id)
     }
 
     /// Adds all that is pending to a claim.
     pub(crate) fn extend_to_rest(&mut self, id: ClaimId) {
-        for range in std::mem::take(&mut self.pending).iter() {
-            self.hold(id, range);
+        if let Some(claim) = self.claims.get_mut(&id) {
+            for range in std::mem::take(&mut self.pending).iter() {
+                claim.open.insert(range);
+            }
         }
     }
 
-    /// What the holder of a claim has still to fetch, front to back.
-    pub(crate) fn wanted(&self, id: ClaimId) -> Vec<Range<u64>> {
-        self.claims.get(&id).map(|held| held.iter().collect()).unwrap_or_default()
+    /// The last range of a claim that has not come: the one whose end another connection can be given.
+    pub(crate) fn last_open(&self, id: ClaimId) -> Option<Range<u64>> {
+        self.claims.get(&id)?.open.last()
+    }
+
+    /// Gives what a claim has not received from `at` on to a new claim.
+    pub(crate) fn split(&mut self, id: ClaimId, at: u64) -> Option<(ClaimId, Range<u64>)> {
+        let last = self.last_open(id).filter(|last| last.contains(&at))?;
+        let end = at..last.end;
+        self.claims.get_mut(&id)?.open.remove(&end);
+        Some((self.claim([end.clone()]), end))
+    }
+
+    /// The next bytes that the holder of a claim is to put into a buffer: from `at` on, at most `most`.
+    pub(crate) fn receive(&mut self, id: ClaimId, at: u64, most: u64) -> Option<Range<u64>> {
+        let claim = self.claims.get_mut(&id)?;
+        let open = claim.open.first_from(at)?;
+        let range = open.start..open.end.min(open.start.saturating_add(most));
+        claim.open.remove(&range);
+        claim.buffered.insert(range.clone());
+        Some(range)
+    }
+
+    /// Whether a claim has nothing more to receive.
+    pub(crate) fn is_received(&self, id: ClaimId) -> bool {
+        self.claims.get(&id).is_none_or(|claim| claim.open.is_empty())
     }
 
     /// These bytes of a claim are on disk.
     pub(crate) fn arrived(&mut self, id: ClaimId, range: &Range<u64>) {
-        if let Some(held) = self.claims.get_mut(&id) {
-            held.remove(range);
+        if let Some(claim) = self.claims.get_mut(&id) {
+            claim.buffered.remove(range);
         }
     }
 
-    /// Ends a claim; what it has not fetched is pending again.
+    /// Ends a claim; what it has not brought is pending again. The holder must have nothing in its buffers.
     pub(crate) fn release(&mut self, id: ClaimId) {
-        if let Some(held) = self.claims.remove(&id) {
-            for range in held.iter() {
+        if let Some(claim) = self.claims.remove(&id) {
+            for range in claim.open.iter().chain(claim.buffered.iter()) {
                 self.pending.insert(range);
             }
         }
@@ -150,17 +200,17 @@ impl Parts {
 
     /// Whether every byte has arrived.
     pub(crate) fn is_finished(&self) -> bool {
-        self.pending.is_empty() && self.claims.values().all(Ranges::is_empty)
+        self.pending.is_empty() && self.claims.values().all(Claim::is_empty)
     }
 
-    fn claim(&mut self) -> ClaimId {
+    fn claim(&mut self, ranges: impl IntoIterator<Item = Range<u64>>) -> ClaimId {
         self.next_id += 1;
-        self.claims.insert(self.next_id, Ranges::default());
+        let mut claim = Claim::default();
+        for range in ranges {
+            claim.open.insert(range);
+        }
+        self.claims.insert(self.next_id, claim);
         self.next_id
-    }
-
-    fn hold(&mut self, id: ClaimId, range: Range<u64>) {
-        self.claims.entry(id).or_default().insert(range);
     }
 }
 
@@ -194,6 +244,7 @@ mod tests {
     fn a_released_claim_goes_on_at_the_byte_where_it_stopped() {
         let mut parts = Parts::new(Some(0..100), 50, 100);
         let (id, _) = parts.claim_part(0).unwrap();
+        assert_eq!(parts.receive(id, 0, 20), Some(0..20));
         parts.arrived(id, &(0..17));
         parts.release(id);
         assert_eq!(parts.claim_part(0).map(|(_, part)| part), Some(17..50));
@@ -204,11 +255,33 @@ mod tests {
         let mut parts = Parts::new([0..30, 40..60], 10, 100);
         let (first, _) = parts.claim_part(0).unwrap();
         let (second, _) = parts.claim_part(0).unwrap();
+        parts.receive(second, 10, 4).unwrap();
         parts.arrived(second, &(10..14));
         parts.release(second);
         parts.extend_to_rest(first);
-        assert_eq!(parts.wanted(first), [0..10, 14..30, 40..60]);
-        assert_eq!((parts.active(), parts.pending_bytes()), (1, 0));
+        let received: Vec<_> = [0, 3, 30, 50].map(|at| parts.receive(first, at, 100)).into();
+        assert_eq!(received, [Some(0..10), Some(14..30), Some(40..60), None]);
+        assert_eq!((parts.active(), parts.pending_bytes(), parts.is_received(first)), (1, 0, true));
+    }
+
+    #[test]
+    fn a_helper_is_given_only_what_has_not_come() {
+        let mut parts = Parts::new(Some(0..100), 100, 100);
+        let (slow, _) = parts.claim_part(0).unwrap();
+        parts.receive(slow, 0, 30).unwrap();
+        assert_eq!(parts.last_open(slow), Some(30..100));
+        assert_eq!(parts.split(slow, 20), None);
+        assert_eq!(parts.split(slow, 100), None);
+        let (helper, end) = parts.split(slow, 60).unwrap();
+        assert_eq!(end, 60..100);
+        assert_eq!(parts.receive(slow, 30, 100), Some(30..60));
+        assert!(parts.is_received(slow) && !parts.is_received(helper));
+        for (id, range) in [(slow, 0..60), (helper, 60..100)] {
+            parts.receive(id, 60, 100);
+            parts.arrived(id, &range);
+            parts.release(id);
+        }
+        assert!(parts.is_finished());
     }
 
     #[derive(Debug, Clone)]
@@ -216,6 +289,8 @@ mod tests {
         Part,
         Rest,
         Extend(usize),
+        Split(usize, u64),
+        Receive(usize, u64),
         Arrive(usize, u64),
         Release(usize),
         Hash(u64),
@@ -226,6 +301,8 @@ mod tests {
             4 => Just(Step::Part),
             1 => Just(Step::Rest),
             1 => (0..8usize).prop_map(Step::Extend),
+            2 => (0..8usize, 0..480u64).prop_map(|(claim, at)| Step::Split(claim, at)),
+            6 => (0..8usize, 1..40u64).prop_map(|(claim, n)| Step::Receive(claim, n)),
             6 => (0..8usize, 1..40u64).prop_map(|(claim, n)| Step::Arrive(claim, n)),
             3 => (0..8usize).prop_map(Step::Release),
             3 => (1..60u64).prop_map(Step::Hash),
@@ -256,8 +333,17 @@ mod tests {
                     },
                     Step::Rest => live.extend(parts.claim_rest()),
                     Step::Extend(n) => if let Some(&id) = live.get(n) { parts.extend_to_rest(id) },
+                    Step::Split(n, at) => if let Some(&id) = live.get(n)
+                        && let Some((helper, range)) = parts.split(id, at)
+                    {
+                        prop_assert!(range.start == at && !range.is_empty());
+                        live.push(helper);
+                    },
+                    Step::Receive(n, len) => if let Some(&id) = live.get(n) {
+                        parts.receive(id, 0, len);
+                    },
                     Step::Arrive(n, len) => if let Some(&id) = live.get(n)
-                        && let Some(front) = parts.wanted(id).first().cloned()
+                        && let Some(front) = parts.claims[&id].buffered.first()
                     {
                         let got = front.start..front.end.min(front.start + len);
                         parts.arrived(id, &got);
@@ -267,7 +353,8 @@ mod tests {
                     Step::Hash(n) => hashed += n,
                 }
                 let mut count = [0u8; 480];
-                let held = live.iter().flat_map(|&id| parts.wanted(id));
+                let held = live.iter().map(|id| &parts.claims[id]);
+                let held = held.flat_map(|claim| claim.open.iter().chain(claim.buffered.iter()));
                 for range in held.chain(parts.pending.iter()) {
                     for byte in range { count[byte as usize] += 1; }
                 }

@@ -15,6 +15,7 @@ use crate::error::FetchError;
 use crate::flight::Flight;
 use crate::gate::Permit;
 use crate::prefix::{Hashed, Prefix};
+use crate::small;
 use crate::stats::Counters;
 use crate::transfer::Transfer;
 
@@ -22,7 +23,7 @@ use crate::transfer::Transfer;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// How a pass ended.
-enum End {
+pub(crate) enum End {
     /// The blob is in the store; so many bytes were there before this flight.
     Committed { resumed: u64 },
     /// Nobody is interested at the moment, or the engine shuts down.
@@ -72,10 +73,10 @@ async fn pass(
     flight: &Arc<Flight>,
     stop: &CancellationToken,
 ) -> Result<End, FetchError> {
-    let Some(_lane) = first_permit(flight, stop, |flight, name| flight.lane.enter(name)).await else {
-        return Ok(End::Stopped);
-    };
-    let Some(_slot) = first_permit(flight, stop, |_, name| engine.blobs.enter(name)).await else {
+    if flight.size > 0 && flight.size <= engine.options.small_blob_bytes {
+        return small::pass(engine, flight, stop).await;
+    }
+    let Some(_slot) = first_permit(engine, flight, stop).await else {
         return Ok(End::Stopped);
     };
     let Some(ingest) = open(engine, flight).await? else {
@@ -88,11 +89,7 @@ async fn pass(
 }
 
 /// Stands in the queue once for every namespace that waits for this flight, and takes the first turn.
-async fn first_permit(
-    flight: &Flight,
-    stop: &CancellationToken,
-    enter: impl Fn(&Flight, &Arc<str>) -> tokio::sync::oneshot::Receiver<Permit>,
-) -> Option<Permit> {
+async fn first_permit(engine: &Shared, flight: &Flight, stop: &CancellationToken) -> Option<Permit> {
     let mut changes = flight.changes();
     let mut places = FuturesUnordered::new();
     let mut queued: Vec<Arc<str>> = Vec::new();
@@ -100,7 +97,7 @@ async fn first_permit(
         changes.mark_unchanged();
         for name in flight.namespaces() {
             if !queued.contains(&name) {
-                places.push(enter(flight, &name));
+                places.push(engine.blobs.enter(&name, None));
                 queued.push(name);
             }
         }
@@ -137,7 +134,7 @@ async fn open(engine: &Arc<Shared>, flight: &Arc<Flight>) -> Result<Option<Arc<I
 }
 
 /// A stored blob is what its digest says, so a descriptor with another size is wrong.
-fn same_size(digest: Digest, declared: u64, found: u64) -> Result<(), FetchError> {
+pub(crate) fn same_size(digest: Digest, declared: u64, found: u64) -> Result<(), FetchError> {
     if found == declared {
         return Ok(());
     }
@@ -231,9 +228,13 @@ async fn commit(
         Err(error) => return Err(FetchError::store("commit", &flight.digest, error)),
     }
     Counters::add(&engine.counters.digest_mismatches, 1);
-    let origins = transfer.deliveries.origins();
-    let host = origins.join(", ");
+    let (origins, mirrors) =
+        (transfer.deliveries.origins(), transfer.deliveries.distrust_mirrors(&flight.digest));
+    let host = [&origins[..], &mirrors[..]].concat().join(", ");
     tracing::warn!(digest = %flight.digest, from = %host, resumed, "wrong bytes, now in quarantine");
+    if !mirrors.is_empty() && flight.wrong_mirrors() {
+        return Ok(End::WrongBytes);
+    }
     let digest = flight.digest.clone();
     let error = if transfer.overrun.load(Ordering::Relaxed) {
         FetchError::TooLong { host, digest, declared: flight.size }

@@ -1,5 +1,6 @@
 //! One pass over the missing ranges of a blob: who fetches which part, until all are there or it must stop.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{Ended, Job, fetch};
 use crate::engine::{Shared, blocking};
 use crate::error::FetchError;
-use crate::flight::{Flight, Lease, Pick};
+use crate::flight::{Busy, Flight, Lease, Pick};
 use crate::health::{Deliveries, Ranged};
+use crate::pace::{self, Pace};
 use crate::parts::{ClaimId, Parts};
 use crate::prefix::Frontier;
 use crate::stats::Counters;
@@ -40,10 +42,63 @@ pub(crate) struct Transfer {
 
 struct Plan {
     parts: Parts,
+    /// Who fetches each claim, and how fast.
+    running: BTreeMap<ClaimId, Running>,
     /// Whether an answer has shown that parts can be had side by side; one connection at a time until then.
     side_by_side: bool,
     /// Stops the connections of parts when one stream takes over.
     preempt: CancellationToken,
+}
+
+/// A claim that a connection fetches.
+struct Running {
+    origin: Arc<str>,
+    pace: Pace,
+    /// Ends the connection, so that another one gets the claim.
+    make_way: CancellationToken,
+}
+
+impl Plan {
+    fn busy(&self) -> Busy {
+        let mut busy = Busy::new();
+        for running in self.running.values() {
+            *busy.entry(Arc::clone(&running.origin)).or_default() += 1;
+        }
+        busy
+    }
+
+    fn begin(&mut self, claim: ClaimId, ask: Option<Range<u64>>, lease: &Lease) -> Job {
+        let pace = Pace::new(Instant::now());
+        let job = Job {
+            claim,
+            ask,
+            preempt: self.preempt.clone(),
+            make_way: CancellationToken::new(),
+            meter: pace.meter(),
+        };
+        let make_way = job.make_way.clone();
+        self.running.insert(claim, Running { origin: Arc::clone(&lease.origin), pace, make_way });
+        job
+    }
+
+    /// Whether there is a part to start, or one to help with.
+    fn has_work(&self, followed: u64) -> bool {
+        ((self.side_by_side || self.parts.active() == 0) && self.parts.startable(followed))
+            || self.worst(None, Instant::now()).is_some()
+    }
+
+    /// The claim whose end would take longest, and where a helper of this rate should cut it.
+    fn worst(&self, helper: Option<f64>, now: Instant) -> Option<(ClaimId, u64)> {
+        if !self.side_by_side {
+            return None;
+        }
+        let slow = self.running.iter().filter_map(|(&claim, running)| {
+            let (open, rate) = (self.parts.last_open(claim)?, running.pace.rate(now)?);
+            let at = pace::split(&open, Some(rate), helper)?;
+            Some((claim, at, (open.end - open.start) as f64 / rate.max(1.0)))
+        });
+        slow.max_by(|a, b| a.2.total_cmp(&b.2)).map(|(claim, at, _)| (claim, at))
+    }
 }
 
 impl Transfer {
@@ -57,7 +112,8 @@ impl Transfer {
     ) -> Arc<Self> {
         let resumed_prefix = missing.first().map_or(flight.size, |range| range.start);
         let parts = Parts::new(missing, engine.options.part_bytes, engine.options.window_bytes);
-        let plan = Plan { parts, side_by_side: false, preempt: CancellationToken::new() };
+        let plan =
+            Plan { parts, running: BTreeMap::new(), side_by_side: false, preempt: CancellationToken::new() };
         Arc::new(Self {
             engine,
             flight,
@@ -76,14 +132,22 @@ impl Transfer {
     /// Fetches until all parts are there, the pass is halted, or no source is left.
     pub(crate) async fn run(self: &Arc<Self>) -> Result<(), FetchError> {
         let pending = self.plan().parts.pending_bytes();
-        let useful = pending.div_ceil(self.engine.options.part_bytes).max(1);
+        // One more than there are parts: it helps where a part turns out to be slow.
+        let useful = pending.div_ceil(self.engine.options.part_bytes) + 1;
         let mut connections = JoinSet::new();
         for _ in 0..self.engine.options.connections_per_blob.min(useful as usize) {
             connections.spawn(Arc::clone(self).work());
         }
-        while let Some(ended) = connections.join_next().await {
-            if ended.is_err() {
-                self.fail(FetchError::Died { digest: self.flight.digest.clone() });
+        let mut tick = tokio::time::interval(pace::TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ended = connections.join_next() => match ended {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => self.fail(FetchError::Died { digest: self.flight.digest.clone() }),
+                    None => break,
+                },
+                _ = tick.tick() => self.look_at_paces(Instant::now()),
             }
         }
         self.failure.get().map_or(Ok(()), |error| Err(error.clone()))
@@ -102,7 +166,7 @@ impl Transfer {
             let lease = match self.outlook() {
                 Outlook::Finished => return,
                 Outlook::Blocked => None,
-                Outlook::Startable => match self.flight.pick(&self.engine.quiet, Instant::now()) {
+                Outlook::Startable => match self.pick() {
                     Pick::Use(lease) => Some(lease),
                     Pick::Nobody => return,
                     Pick::Later(at) => {
@@ -132,7 +196,7 @@ impl Transfer {
         let plan = self.plan();
         if plan.parts.is_finished() {
             Outlook::Finished
-        } else if (plan.side_by_side || plan.parts.active() == 0) && plan.parts.startable(self.followed()) {
+        } else if plan.has_work(self.followed()) {
             Outlook::Startable
         } else {
             Outlook::Blocked
@@ -145,16 +209,26 @@ impl Transfer {
             biased;
             () = self.halt.cancelled() => return true,
             () = lease.gone.cancelled() => return true,
-            permit = self.engine.connections.acquire(&lease.namespace) => permit,
+            permit = self.engine.connections.acquire(&lease.namespace, lease.source.host()) => permit,
         };
         // Much may have happened in the queue: the source is chosen again.
-        let Pick::Use(lease) = self.flight.pick(&self.engine.quiet, Instant::now()) else { return true };
+        let host = lease.source.host();
+        let lease = match self.pick() {
+            Pick::Use(lease) if lease.source.host() == host => lease,
+            // The permit counts for another registry.
+            _ => return true,
+        };
         let Some(job) = self.claim(&lease) else { return false };
         let ended = fetch(self, &lease, &job).await;
         drop(permit);
+        self.note_pace(&lease, job.claim);
         // Health first: whoever wakes by the released claim must find the source's new state.
         let again = match ended {
             Ended::Done | Ended::Interrupted => false,
+            Ended::MadeWay => {
+                tracing::debug!(digest = %self.flight.digest, from = %lease.origin, "a slow connection made way");
+                false
+            }
             Ended::Source(error) => {
                 tracing::debug!(digest = %self.flight.digest, from = %lease.origin, %error, "a read failed");
                 self.flight.source_failed(&lease, error, &self.engine.quiet, &self.engine.options)
@@ -171,9 +245,50 @@ impl Transfer {
         if again {
             Counters::add(&self.engine.counters.retries, 1);
         }
-        self.plan().parts.release(job.claim);
+        {
+            let mut plan = self.plan();
+            plan.running.remove(&job.claim);
+            plan.parts.release(job.claim);
+        }
         self.flight.bump();
         true
+    }
+
+    fn pick(&self) -> Pick {
+        let busy = self.plan().busy();
+        self.flight.pick(&self.engine.quiet, Instant::now(), &busy)
+    }
+
+    /// Remembers how fast a connection was that has ended.
+    fn note_pace(&self, lease: &Lease, claim: ClaimId) {
+        let now = Instant::now();
+        let rate = self.plan().running.get(&claim).and_then(|running| running.pace.lifetime_rate(now));
+        if let Some(rate) = rate {
+            self.flight.ran_at(&lease.origin, rate);
+        }
+    }
+
+    /// Measures all connections; those that hold up the blob make way, and helpers are woken for slow parts.
+    fn look_at_paces(&self, now: Instant) {
+        let busy = self.plan().busy();
+        let mut seen = Vec::new();
+        for running in self.plan().running.values_mut() {
+            running.pace.observe(now);
+            let Some(rate) = running.pace.rate(now) else { continue };
+            let age = running.pace.age(now);
+            seen.push((Arc::clone(&running.origin), running.make_way.clone(), rate, age));
+        }
+        for (origin, make_way, rate, age) in seen {
+            let own = self.flight.rate_of(&origin);
+            self.flight.ran_at(&origin, rate);
+            let rivals = self.flight.rivals(&origin, &self.engine.quiet, now, &busy);
+            if pace::should_make_way(Some(rate), age, own, &rivals) {
+                make_way.cancel();
+            }
+        }
+        if self.plan().worst(None, now).is_some() {
+            self.flight.bump();
+        }
     }
 
     /// What this connection fetches next with this source.
@@ -182,8 +297,13 @@ impl Transfer {
         let size = self.flight.size;
         let mut plan = self.plan();
         if lease.ranges == Ranged::Honoured && plan.side_by_side {
-            let (claim, part) = plan.parts.claim_part(hashed)?;
-            return Some(Job { claim, ask: Some(part), preempt: plan.preempt.clone() });
+            let (claim, part) = if let Some(claimed) = plan.parts.claim_part(hashed) {
+                claimed
+            } else {
+                let (slow, at) = plan.worst(self.flight.rate_of(&lease.origin), Instant::now())?;
+                plan.parts.split(slow, at)?
+            };
+            return Some(plan.begin(claim, Some(part), lease));
         }
         if plan.parts.active() > 0 {
             return None;
@@ -193,13 +313,13 @@ impl Transfer {
         let small = untouched && size <= self.engine.options.part_bytes;
         if lease.ranges == Ranged::Honoured && !small {
             let (claim, part) = plan.parts.claim_part(hashed)?;
-            return Some(Job { claim, ask: Some(part), preempt: plan.preempt.clone() });
+            return Some(plan.begin(claim, Some(part), lease));
         }
         let first = plan.parts.first_pending()?;
         let claim = plan.parts.claim_rest()?;
         // One that ignored a range before may honour this one, and answers with the whole blob if it does not.
         let ask = (lease.ranges == Ranged::Ignored && first > 0).then_some(first..size);
-        Some(Job { claim, ask, preempt: plan.preempt.clone() })
+        Some(plan.begin(claim, ask, lease))
     }
 
     /// A source answered a range with the whole blob. If no better source is left this connection becomes the
@@ -252,18 +372,29 @@ impl Transfer {
         self.preallocated.get_or_try_init(reserve).await.copied()
     }
 
-    /// What a claim has still to fetch.
-    pub(crate) fn wanted(&self, claim: ClaimId) -> Vec<Range<u64>> {
-        self.plan().parts.wanted(claim)
+    /// The next bytes of a claim that its connection is to put into a buffer.
+    pub(crate) fn receive(&self, claim: ClaimId, at: u64, most: usize) -> Option<Range<u64>> {
+        self.plan().parts.receive(claim, at, most as u64)
+    }
+
+    /// Whether the body of a claim's connection has nothing more to bring.
+    pub(crate) fn is_received(&self, claim: ClaimId) -> bool {
+        self.plan().parts.is_received(claim)
     }
 
     /// Bytes of a claim are on disk.
-    pub(crate) fn arrived(&self, claim: ClaimId, range: &Range<u64>, lease: &Lease) {
+    pub(crate) fn arrived(
+        &self,
+        claim: ClaimId,
+        range: &Range<u64>,
+        lease: &Lease,
+        mirror: Option<&Arc<str>>,
+    ) {
         self.plan().parts.arrived(claim, range);
-        self.deliveries.add(&lease.origin);
+        self.deliveries.add(&lease.origin, mirror, &lease.source);
         let bytes = range.end - range.start;
         Counters::add(&self.engine.counters.bytes_fetched, bytes);
-        self.flight.arrived(lease, bytes);
+        self.flight.arrived(lease, bytes, mirror.is_some());
     }
 
     /// From where the window is measured.

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::challenge::Challenge;
 use crate::credential::Credential;
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::repository::Repository;
 use crate::response::unauthenticated;
 use crate::secret::Secret;
 use crate::shown::host_and_port;
@@ -112,7 +112,7 @@ impl Slot {
     }
 }
 
-impl Repository {
+impl Endpoint {
     /// What the next request shows. A token near its end is renewed first.
     pub(crate) async fn authorization(&self, base: &Url) -> Result<Pass, RegistryError> {
         let (pass, due, dead) = self.current_pass();
@@ -246,7 +246,8 @@ impl Repository {
             inner: Arc::clone(self.inner()),
             realm: Arc::clone(&realm),
             base: base.clone(),
-            repository: self.repository().to_owned(),
+            access: Arc::clone(self.access()),
+            repository: self.name().to_owned(),
             credential: self.shared_credential(),
             what: self.sign_in_text(),
         };

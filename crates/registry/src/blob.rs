@@ -1,4 +1,4 @@
-//! Blobs: authorised streams of a range, and small ones as a whole.
+//! Blobs at one host: authorised streams of a range, and small ones as a whole. One try each.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,20 +6,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::future::{BoxFuture, FutureExt as _};
 use reqwest::Method;
 use reqwest::header::CONTENT_RANGE;
 use stowage_artifact::{Descriptor, Digest, Hasher};
-use stowage_store::{BlobBody, BlobSource, SourceError};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::backoff::Tries;
 use crate::body::Body;
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::exchange::{Call, Request};
 use crate::range::{BrokenPromise, judge};
-use crate::repository::Repository;
 use crate::response::Answer;
 
 /// How long the link that a registry redirected to is used again. Registries sign them for minutes.
@@ -51,86 +48,64 @@ impl Links {
     }
 }
 
-impl Repository {
-    /// The size of a blob, or `None` when the repository does not have it. 401 and 403 are errors.
-    pub async fn head_blob(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
-        let what = format!("look up blob {digest} in {}", self.describe_text());
-        let mut tries = Tries::new(&self.inner().options);
-        let answer = loop {
-            match self.short(Method::HEAD, format!("blobs/{digest}"), None, &what).await {
-                Ok(answer) => break answer,
-                Err(error) => tries.again(error).await?,
-            }
-        };
+impl Endpoint {
+    /// The size of a blob, or `None` when the host does not have it. 401 and 403 are errors.
+    pub(crate) async fn head_blob(&self, digest: &Digest, what: &str) -> Result<Option<u64>, RegistryError> {
+        let path = format!("blobs/{digest}");
+        let call = Call { method: Method::HEAD, path, accept: None, range: None, long: false, what };
+        let answer = self.exchange(&call).await?;
         match answer.status().as_u16() {
-            200 => {}
-            404 | 410 => return Ok(None),
-            _ => return Err(answer.refusal(&what, self.has_credential())),
+            200 => match answer.content_length() {
+                Some(size) => Ok(Some(size)),
+                // A HEAD need not say the length; the first byte of a read does.
+                None => self.size_by_reading(digest, what).await,
+            },
+            404 | 410 => Ok(None),
+            // There is no HEAD, or the storage's link is good for a GET alone.
+            405 | 501 => self.size_by_reading(digest, what).await,
+            400 | 401 | 403 if answer.crossed => self.size_by_reading(digest, what).await,
+            _ => Err(answer.refusal(what, self.has_credential())),
         }
-        if let Some(size) = answer.content_length() {
-            return Ok(Some(size));
-        }
-        // A HEAD need not say the length; the first byte of a read does.
-        let total = self.open(digest, Some(&(0..1))).await?.total;
+    }
+
+    async fn size_by_reading(&self, digest: &Digest, what: &str) -> Result<Option<u64>, RegistryError> {
+        let total = match self.open(digest, Some(&(0..1)), what).await {
+            Ok(opened) => opened.size(),
+            Err(RegistryError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         total.map(Some).ok_or_else(|| RegistryError::Protocol {
-            what,
-            reason: format!("{} does not say how long it is", self.registry()),
+            what: what.to_owned(),
+            reason: format!("{} does not say how long it is", self.shown()),
         })
     }
 
-    /// A whole blob of at most `max` bytes, with its size and digest checked.
-    pub async fn small_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Bytes, RegistryError> {
-        let digest = &descriptor.digest;
-        let what = self.blob_text(digest);
-        if descriptor.size > max {
-            return Err(RegistryError::TooLarge { what, limit: max });
-        }
-        let mut tries = Tries::new(&self.inner().options);
-        let mut corrupted = false;
-        loop {
-            match self.small_blob_once(descriptor, &what).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(RegistryError::DigestMismatch { .. }) if !corrupted => corrupted = true,
-                Err(error) => tries.again(error).await?,
-            }
-        }
-    }
-
-    async fn small_blob_once(&self, descriptor: &Descriptor, what: &str) -> Result<Bytes, RegistryError> {
+    /// A whole blob, with its size and digest checked.
+    pub(crate) async fn small_blob(
+        &self,
+        descriptor: &Descriptor,
+        what: &str,
+    ) -> Result<Bytes, RegistryError> {
         let bytes = self.collect(&descriptor.digest, None, descriptor.size, what).await?;
         let mut hasher = Hasher::new(descriptor.digest.algorithm());
         hasher.update(&bytes);
         let found = hasher.finish();
         if found != descriptor.digest {
-            let (host, expected) = (self.registry().to_owned(), descriptor.digest.clone());
+            let (host, expected) = (self.shown().to_owned(), descriptor.digest.clone());
             return Err(RegistryError::DigestMismatch { what: what.to_owned(), host, expected, found });
         }
         Ok(bytes)
     }
 
-    /// Exactly the bytes of a range, not checked against the digest. From a server without ranges the blob is
-    /// read up to the end of the range.
-    pub async fn read_range(&self, digest: &Digest, range: Range<u64>) -> Result<Bytes, RegistryError> {
-        let what = self.blob_text(digest);
-        let length = range.end.saturating_sub(range.start);
-        let mut tries = Tries::new(&self.inner().options);
-        loop {
-            match self.collect(digest, Some(&range), length, &what).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => tries.again(error).await?,
-            }
-        }
-    }
-
     /// Reads `length` bytes from the start of a range (or of the blob). A whole blob must end there too.
-    async fn collect(
+    pub(crate) async fn collect(
         &self,
         digest: &Digest,
         range: Option<&Range<u64>>,
         length: u64,
         what: &str,
     ) -> Result<Bytes, RegistryError> {
-        let mut opened = self.open(digest, range).await?;
+        let mut opened = self.open(digest, range, what).await?;
         let start = range.map_or(0, |range| range.start);
         let mut skip = start.saturating_sub(opened.start);
         let mut bytes = BytesMut::new();
@@ -141,7 +116,7 @@ impl Repository {
             let wanted = length - bytes.len() as u64;
             if piece.len() as u64 > wanted {
                 if range.is_none() {
-                    let reason = format!("{} sends more bytes than the descriptor's size", self.registry());
+                    let reason = format!("{} sends more bytes than the descriptor's size", self.shown());
                     return Err(RegistryError::Protocol { what: what.to_owned(), reason });
                 }
                 piece.truncate(wanted as usize);
@@ -152,23 +127,23 @@ impl Repository {
             }
         }
         if (bytes.len() as u64) < length {
-            let reason = format!("{} ended after {} of {length} bytes", self.registry(), bytes.len());
+            let reason = format!("{} ended after {} of {length} bytes", self.shown(), bytes.len());
             return Err(RegistryError::Unavailable { what: what.to_owned(), reason, retry_after: None });
         }
         Ok(bytes.freeze())
     }
 
-    fn blob_text(&self, digest: &Digest) -> String {
-        format!("read blob {digest} of {}", self.describe_text())
-    }
-
     /// One try at a stream of a range or of the whole blob. Bodies are not retried here: who reads knows where
     /// to go on.
-    async fn open(&self, digest: &Digest, range: Option<&Range<u64>>) -> Result<Opened, RegistryError> {
-        let what = self.blob_text(digest);
+    pub(crate) async fn open(
+        &self,
+        digest: &Digest,
+        range: Option<&Range<u64>>,
+        what: &str,
+    ) -> Result<Opened, RegistryError> {
         if range.is_some_and(Range::is_empty) {
             return Err(RegistryError::RangeRefused {
-                what,
+                what: what.to_owned(),
                 reason: "an empty range was asked for".to_owned(),
             });
         }
@@ -178,7 +153,7 @@ impl Repository {
             accept: None,
             range,
             long: true,
-            what: &what,
+            what,
         };
         let answer = if let Some(answer) = self.open_link(digest, &call).await? {
             answer
@@ -190,14 +165,14 @@ impl Repository {
             answer
         };
         if !matches!(answer.status().as_u16(), 200 | 206 | 416) {
-            return Err(answer.refusal(&what, self.has_credential()));
+            return Err(answer.refusal(what, self.has_credential()));
         }
-        answer.refuse_encoding(&what)?;
+        answer.refuse_encoding(what)?;
         let content_range =
             answer.headers().get(CONTENT_RANGE).map(|value| value.to_str().unwrap_or_default());
         let promise =
             judge(answer.status(), content_range, answer.content_length(), range).map_err(|broken| {
-                let (what, host) = (what.clone(), answer.host());
+                let (what, host) = (what.to_owned(), answer.host());
                 match broken {
                     BrokenPromise::Range(reason) => RegistryError::RangeRefused {
                         what,
@@ -211,7 +186,8 @@ impl Repository {
             })?;
         let Answer { response, url, .. } = answer;
         let left = promise.end.map(|end| end - promise.start);
-        let body = Body { response, url, left, inactivity: self.inner().options.inactivity, what };
+        let body =
+            Body { response, url, left, inactivity: self.inner().options.inactivity, what: what.to_owned() };
         Ok(Opened {
             start: promise.start,
             end: promise.end,
@@ -228,7 +204,8 @@ impl Repository {
         let answer = self
             .inner()
             .send(Request {
-                client: self.inner().client(true),
+                access: self.access(),
+                long: true,
                 method: Method::GET,
                 url,
                 registry: &base,
@@ -252,32 +229,17 @@ impl Repository {
 }
 
 /// An answer that kept to the rules so far.
-struct Opened {
-    start: u64,
-    end: Option<u64>,
-    total: Option<u64>,
-    ranged: bool,
-    body: Body,
+pub(crate) struct Opened {
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+    pub(crate) total: Option<u64>,
+    pub(crate) ranged: bool,
+    pub(crate) body: Body,
 }
 
-impl BlobSource for Repository {
-    fn read<'a>(
-        &'a self,
-        digest: &'a Digest,
-        range: Option<Range<u64>>,
-    ) -> BoxFuture<'a, Result<BlobBody, SourceError>> {
-        async move {
-            let Opened { start, end, total, ranged, body } = self.open(digest, range.as_ref()).await?;
-            Ok(BlobBody { start, end, total, ranged, stream: body.stream() })
-        }
-        .boxed()
-    }
-
-    fn describe(&self) -> String {
-        self.describe_text()
-    }
-
-    fn host(&self) -> &str {
-        self.registry()
+impl Opened {
+    /// The host's own word on the size of the blob.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.total.or(if self.ranged { None } else { self.end })
     }
 }

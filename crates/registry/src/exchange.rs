@@ -2,21 +2,23 @@
 
 use std::ops::Range;
 
+use reqwest::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
 };
-use reqwest::{Client, Method};
 use tokio::time::timeout;
 use url::Url;
 
+use crate::access::Access;
+use crate::address::AddressPolicy;
 use crate::backoff::Tries;
 use crate::challenge::challenges_of;
 use crate::client::Inner;
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::network_error::{silent, translate};
 use crate::pause::asked_pause;
 use crate::redirect::{RedirectError, Trail, is_redirect};
-use crate::repository::Repository;
 use crate::response::Answer;
 use crate::shown::{host_and_port, same_origin};
 
@@ -25,7 +27,10 @@ const RENEWALS: u32 = 2;
 
 /// One request on its way out.
 pub(crate) struct Request<'a> {
-    pub(crate) client: &'a Client,
+    /// How the registry is reached.
+    pub(crate) access: &'a Access,
+    /// Whether the body is long: such answers get an HTTP/1.1 connection of their own.
+    pub(crate) long: bool,
     pub(crate) method: Method,
     pub(crate) url: Url,
     /// On whose behalf: decides about plain http and loopback, and where the authorisation may go.
@@ -40,22 +45,26 @@ pub(crate) struct Request<'a> {
 impl Inner {
     /// Sends a request and follows its redirects. Any status that is no redirect is an answer.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
-        let Request { client, method, mut url, registry, headers, authorization, form, what } = request;
+        let Request { access, long, method, mut url, registry, headers, authorization, form, what } = request;
         let own = url.clone();
-        let mut trail = Trail::new(&self.policy, &own);
+        let mut trail = Trail::new(access.policy(), &own);
         loop {
-            self.admit(&url, registry, what).await?;
-            let mut builder = client.request(method.clone(), url.clone()).headers(headers.clone());
+            self.admit(access.policy(), &url, registry, what).await?;
+            let mut builder = access.client(registry, &url, long).request(method.clone(), url.clone());
+            // What an administrator wrote for a host is for that host.
+            if !trail.crossed() && same_origin(registry, &url) {
+                builder = builder.headers(access.headers.clone());
+            }
+            builder = builder.headers(headers.clone());
             if let Some(authorization) = authorization.clone().filter(|_| !trail.crossed()) {
-                builder = builder.header(AUTHORIZATION, authorization);
+                builder = builder.headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]));
             }
             if let Some(form) = &form {
                 builder =
                     builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
             }
-            let inactivity = self.options.inactivity;
-            let response = match timeout(inactivity, builder.send()).await {
-                Err(_) => return Err(silent(&url, inactivity, what)),
+            let response = match timeout(access.patience, builder.send()).await {
+                Err(_) => return Err(silent(&url, access.patience, what)),
                 Ok(Err(error)) => return Err(translate(&error, &url, what)),
                 Ok(Ok(response)) => response,
             };
@@ -74,8 +83,14 @@ impl Inner {
     }
 
     /// Refuses a URL that policy forbids, or whose host asked to be left alone.
-    async fn admit(&self, url: &Url, registry: &Url, what: &str) -> Result<(), RegistryError> {
-        if let Err(refused) = self.policy.check(url, registry).await {
+    async fn admit(
+        &self,
+        policy: &AddressPolicy,
+        url: &Url,
+        registry: &Url,
+        what: &str,
+    ) -> Result<(), RegistryError> {
+        if let Err(refused) = policy.check(url, registry).await {
             return Err(RegistryError::Refused { what: what.to_owned(), reason: refused.to_string() });
         }
         let host = host_and_port(url);
@@ -125,19 +140,21 @@ impl Call<'_> {
     }
 }
 
-impl Repository {
+impl Endpoint {
     /// One authorised try: renews the authorisation on a 401, and goes back for a new link when a presigned
     /// one is refused.
     pub(crate) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
+        // Every read of every kind holds this future, and it is large.
+        Box::pin(self.authorized(call)).await
+    }
+
+    async fn authorized(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
         let base = self.base(call.what).await?;
-        let url = base.join(&call.path).map_err(|_| RegistryError::Protocol {
-            what: call.what.to_owned(),
-            reason: format!("{} and the path give no URL", self.describe_text()),
-        })?;
+        let url = self.url(&base, &call.path, call.what)?;
         let mut renewals = 0;
         let mut linked_again = false;
-        // Callers repeat short requests as a whole; of a blob only the way to it is repeated.
-        let mut sign_ins = call.long.then(|| Tries::new(&self.inner().options));
+        // Callers repeat short requests as a whole; of a blob only the way to it is repeated. Mirrors have one try.
+        let mut sign_ins = (call.long && !self.is_mirror()).then(|| Tries::new(&self.inner().options));
         loop {
             let pass = match (self.authorization(&base).await, &mut sign_ins) {
                 (Ok(pass), _) => pass,
@@ -150,7 +167,8 @@ impl Repository {
             let answer = self
                 .inner()
                 .send(Request {
-                    client: self.inner().client(call.long),
+                    access: self.access(),
+                    long: call.long,
                     method: call.method.clone(),
                     url: url.clone(),
                     registry: &base,

@@ -8,6 +8,7 @@
 //! chooses where a credential goes: see `address`, `redirect` and `token`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod address;
 mod auth;
 mod backoff;
@@ -15,13 +16,19 @@ mod blob;
 mod body;
 mod challenge;
 mod client;
+mod clients;
 mod credential;
 mod docker_config;
+mod documents;
+mod dossier;
+mod endpoint;
 mod error;
 mod exchange;
 mod host;
+mod hosts;
 mod keyring;
 mod manifest;
+mod mirrors;
 mod network_error;
 mod options;
 mod pause;
@@ -29,8 +36,10 @@ mod range;
 mod redirect;
 mod repository;
 mod response;
+mod route;
 mod secret;
 mod shown;
+mod source;
 mod token;
 
 pub use address::{AddressClass, classify};
@@ -40,8 +49,9 @@ pub use credential::Credential;
 pub use docker_config::{DockerConfig, DockerConfigError};
 pub use error::{RegistryError, SetupError};
 pub use host::{HostPattern, HostPatternError};
+pub use hosts::{Capabilities, DEFAULT_HOSTS_DIRS, HostEntry, HostSettings, HostsFile, HostsFileError};
 pub use manifest::{MANIFEST_TYPES, RawManifest};
-pub use options::{Backoff, PlainHttp, ProxySettings, RegistryOptions};
+pub use options::{Backoff, MirrorOptions, PlainHttp, ProxySettings, RegistryOptions};
 pub use range::{ContentRange, ContentRangeError};
 pub use repository::Repository;
 pub use secret::Secret;
@@ -49,6 +59,7 @@ pub use secret::Secret;
 /// The parsers of foreign bytes, for the fuzz targets.
 pub mod parse {
     pub use crate::challenge::parse_challenges;
+    pub use crate::hosts::parse_hosts;
     pub use crate::pause::parse_retry_after;
     pub use crate::range::parse_content_range;
     pub use crate::token::parse_token_answer;

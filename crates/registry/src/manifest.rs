@@ -1,14 +1,13 @@
-//! Manifests: read, checked against their digest, never longer than 4 MiB.
+//! Manifests at one host: read, checked against their digest, never longer than 4 MiB.
 
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use stowage_artifact::{Algorithm, Digest, MAX_MANIFEST_BYTES, Reference};
+use stowage_artifact::{Algorithm, Digest, MAX_MANIFEST_BYTES};
 
-use crate::backoff::Tries;
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::exchange::Call;
-use crate::repository::Repository;
 use crate::response::Answer;
 
 /// The manifest types that are asked for, as one `Accept` value.
@@ -30,22 +29,11 @@ pub struct RawManifest {
     pub bytes: Bytes,
 }
 
-impl Repository {
-    /// The digest that a reference stands for now. A reference with a digest is its own answer; a tag costs a
-    /// HEAD, or a GET where the registry does not say the digest in a HEAD.
-    pub async fn resolve(&self, reference: &Reference) -> Result<Digest, RegistryError> {
-        if let Some(digest) = reference.digest() {
-            return Ok(digest.clone());
-        }
-        let tag = reference.tag_or_latest();
-        let what = format!("resolve {}:{tag}", self.describe_text());
-        let mut tries = Tries::new(&self.inner().options);
-        let answer = loop {
-            match self.short(Method::HEAD, format!("manifests/{tag}"), Some(MANIFEST_TYPES), &what).await {
-                Ok(answer) => break answer,
-                Err(error) => tries.again(error).await?,
-            }
-        };
+impl Endpoint {
+    /// The digest that a tag stands for: by a HEAD, or by a GET where the host does not say it in a HEAD.
+    pub(crate) async fn resolve(&self, tag: &str, what: &str) -> Result<Digest, RegistryError> {
+        let path = format!("manifests/{tag}");
+        let answer = self.short(Method::HEAD, path, Some(MANIFEST_TYPES), what).await?;
         match answer.status().as_u16() {
             200 => {
                 if let Some(digest) = announced(answer.headers()) {
@@ -54,59 +42,29 @@ impl Repository {
             }
             // Servers that know no HEAD say so in one of these ways.
             400 | 405 | 406 | 501 => {}
-            _ => return Err(answer.refusal(&what, self.has_credential())),
+            _ => return Err(answer.refusal(what, self.has_credential())),
         }
-        Ok(self.fetch(tag, None).await?.digest)
+        Ok(self.manifest(tag, None, what).await?.digest)
     }
 
-    /// The manifest of a reference: by its digest if it has one, else by its tag.
-    pub async fn manifest(&self, reference: &Reference) -> Result<RawManifest, RegistryError> {
-        match reference.digest() {
-            Some(digest) => self.manifest_by_digest(digest).await,
-            None => self.fetch(reference.tag_or_latest(), None).await,
-        }
-    }
-
-    /// The manifest with this digest.
-    pub async fn manifest_by_digest(&self, digest: &Digest) -> Result<RawManifest, RegistryError> {
-        self.fetch(digest.as_str(), Some(digest)).await
-    }
-
-    /// Whether the repository still has this manifest and lets us read it. 404 is `false`, 401 and 403 are
-    /// errors.
-    pub async fn head_manifest(&self, digest: &Digest) -> Result<bool, RegistryError> {
-        let what = format!("look up manifest {}@{digest}", self.describe_text());
+    /// Whether the host has this manifest and lets us read it. 404 is `false`, 401 and 403 are errors.
+    pub(crate) async fn head_manifest(&self, digest: &Digest, what: &str) -> Result<bool, RegistryError> {
         let path = format!("manifests/{digest}");
-        let mut tries = Tries::new(&self.inner().options);
-        loop {
-            let error = match self.short(Method::HEAD, path.clone(), Some(MANIFEST_TYPES), &what).await {
-                Ok(answer) => match answer.status().as_u16() {
-                    200 => return Ok(true),
-                    404 | 410 => return Ok(false),
-                    _ => return Err(answer.refusal(&what, self.has_credential())),
-                },
-                Err(error) => error,
-            };
-            tries.again(error).await?;
+        let answer = self.short(Method::HEAD, path, Some(MANIFEST_TYPES), what).await?;
+        match answer.status().as_u16() {
+            200 => Ok(true),
+            404 | 410 => Ok(false),
+            400 | 405 | 406 | 501 => match self.manifest(digest.as_str(), Some(digest), what).await {
+                Ok(_) => Ok(true),
+                Err(RegistryError::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error),
+            },
+            _ => Err(answer.refusal(what, self.has_credential())),
         }
     }
 
-    async fn fetch(&self, name: &str, expected: Option<&Digest>) -> Result<RawManifest, RegistryError> {
-        let separator = if expected.is_some() { '@' } else { ':' };
-        let what = format!("read manifest {}{separator}{name}", self.describe_text());
-        let mut tries = Tries::new(&self.inner().options);
-        let mut corrupted = false;
-        loop {
-            match self.fetch_once(name, expected, &what).await {
-                Ok(manifest) => return Ok(manifest),
-                // A bit may have flipped on the way; twice is a lie.
-                Err(RegistryError::DigestMismatch { .. }) if !corrupted => corrupted = true,
-                Err(error) => tries.again(error).await?,
-            }
-        }
-    }
-
-    async fn fetch_once(
+    /// A manifest by its tag or digest. What was asked for by its digest has it.
+    pub(crate) async fn manifest(
         &self,
         name: &str,
         expected: Option<&Digest>,

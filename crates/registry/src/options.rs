@@ -1,6 +1,7 @@
 //! What an administrator decides about reaching registries.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::host::HostPattern;
@@ -69,6 +70,31 @@ impl Default for Backoff {
     }
 }
 
+/// Mirrors, by containerd's `hosts.toml`.
+#[derive(Debug, Clone)]
+pub struct MirrorOptions {
+    /// Directories with one directory for each registry; the first that has something to say counts.
+    pub roots: Vec<PathBuf>,
+    /// How old what was read of them may be.
+    pub check_every: Duration,
+    /// How long a mirror that failed is left alone.
+    pub rest: Duration,
+    /// How long a mirror that sent wrong bytes is left alone.
+    pub rest_after_lies: Duration,
+}
+
+impl Default for MirrorOptions {
+    /// No mirrors.
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            check_every: Duration::from_secs(1),
+            rest: Duration::from_secs(30),
+            rest_after_lies: Duration::from_mins(10),
+        }
+    }
+}
+
 /// Options of [`crate::Registry`].
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
@@ -80,6 +106,8 @@ pub struct RegistryOptions {
     pub local_hosts: Vec<HostPattern>,
     /// Proxies. [`RegistryOptions::default`] takes none; see [`ProxySettings::from_env`].
     pub proxy: ProxySettings,
+    /// Hosts that are asked before a registry.
+    pub mirrors: MirrorOptions,
     /// The `User-Agent` header.
     pub user_agent: String,
     /// How long a connection may take, TLS included.
@@ -102,6 +130,7 @@ impl Default for RegistryOptions {
             plain_http: PlainHttp::default(),
             local_hosts: Vec::new(),
             proxy: ProxySettings::default(),
+            mirrors: MirrorOptions::default(),
             user_agent: concat!("stowage/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             inactivity: Duration::from_secs(30),

@@ -1,16 +1,16 @@
 //! One repository, seen with one credential.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stowage_artifact::Reference;
-use url::Url;
 
-use crate::auth::Slot;
-use crate::blob::Links;
 use crate::client::Inner;
 use crate::credential::Credential;
+use crate::dossier::Dossiers;
 use crate::error::RegistryError;
+use crate::hosts::HostsConfig;
+use crate::route::{Destination, Route};
 
 /// Reads the manifests and blobs of one repository with one credential. Cheap to clone.
 #[derive(Clone)]
@@ -26,22 +26,28 @@ struct Shared {
     api_host: String,
     name: String,
     credential: Option<Arc<Credential>>,
-    slot: Arc<Slot>,
-    links: Links,
+    route: Mutex<(Option<Arc<HostsConfig>>, Arc<Route>)>,
+    dossiers: Dossiers,
 }
 
 impl Repository {
     pub(crate) fn new(inner: Arc<Inner>, reference: &Reference, credential: Option<Credential>) -> Self {
-        let slot = inner.passes.slot(reference.registry(), reference.repository(), credential.as_ref());
-        let shared = Shared {
-            inner,
-            registry: reference.registry().to_owned(),
-            api_host: reference.api_host().to_owned(),
-            name: reference.repository().to_owned(),
-            credential: credential.map(Arc::new),
-            slot,
-            links: Links::default(),
-        };
+        let credential = credential.map(Arc::new);
+        let (registry, api_host) = (reference.registry().to_owned(), reference.api_host().to_owned());
+        let name = reference.repository().to_owned();
+        let straight = Route::new(
+            &Destination {
+                inner: &inner,
+                registry: &registry,
+                api_host: &api_host,
+                name: &name,
+                credential: credential.as_ref(),
+            },
+            None,
+        );
+        let route = Mutex::new((None, Arc::new(straight)));
+        let dossiers = Dossiers::default();
+        let shared = Shared { inner, registry, api_host, name, credential, route, dossiers };
         Self { shared: Arc::new(shared) }
     }
 
@@ -64,20 +70,8 @@ impl Repository {
         &self.shared.inner
     }
 
-    pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.shared.slot
-    }
-
-    pub(crate) fn links(&self) -> &Links {
-        &self.shared.links
-    }
-
-    pub(crate) fn credential(&self) -> Option<&Credential> {
-        self.shared.credential.as_deref()
-    }
-
-    pub(crate) fn shared_credential(&self) -> Option<Arc<Credential>> {
-        self.shared.credential.clone()
+    pub(crate) fn dossiers(&self) -> &Dossiers {
+        &self.shared.dossiers
     }
 
     /// `host/repository`, for messages.
@@ -85,14 +79,21 @@ impl Repository {
         format!("{}/{}", self.shared.registry, self.shared.name)
     }
 
-    /// What a token request is doing.
-    pub(crate) fn sign_in_text(&self) -> String {
-        format!("sign in to {}", self.describe_text())
-    }
-
-    /// The URL of `/v2/<name>/`.
-    pub(crate) async fn base(&self, what: &str) -> Result<Url, RegistryError> {
-        self.shared.inner.base(&self.shared.api_host, &self.shared.name, what).await
+    /// The hosts that are asked now, by what an administrator has written.
+    pub(crate) async fn route(&self, what: &str) -> Result<Arc<Route>, RegistryError> {
+        let Shared { inner, registry, api_host, name, credential, route, .. } = &*self.shared;
+        let config = inner.hosts.config(registry, api_host).await.map_err(|error| {
+            let (what, reason) = (what.to_owned(), error.to_string());
+            RegistryError::Unavailable { what, reason, retry_after: None }
+        })?;
+        let mut route = route.lock().unwrap_or_else(PoisonError::into_inner);
+        if route.0.as_ref().map(Arc::as_ptr) != config.as_ref().map(Arc::as_ptr) {
+            let credential = credential.as_ref();
+            let to = Destination { inner, registry, api_host, name, credential };
+            let new = Arc::new(Route::new(&to, config.as_deref()));
+            *route = (config, new);
+        }
+        Ok(Arc::clone(&route.1))
     }
 }
 

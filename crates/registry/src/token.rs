@@ -9,6 +9,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
+use crate::access::Access;
 use crate::challenge::Challenge;
 use crate::client::Inner;
 use crate::credential::Credential;
@@ -101,6 +102,7 @@ pub fn parse_token_answer(bytes: &[u8]) -> Result<TokenAnswer, TokenAnswerError>
 /// One token request.
 pub(crate) struct TokenRequest {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) access: Arc<Access>,
     pub(crate) realm: Arc<Realm>,
     /// The registry that asked for the token.
     pub(crate) base: Url,
@@ -136,7 +138,8 @@ impl TokenRequest {
         let answer = self
             .inner
             .send(Request {
-                client: self.inner.client(false),
+                access: &self.access,
+                long: false,
                 method,
                 url,
                 registry: &self.base,

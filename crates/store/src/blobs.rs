@@ -33,25 +33,44 @@ impl Store {
         self.put_blobs(&[(digest.clone(), Bytes::copy_from_slice(bytes))])
     }
 
-    /// Stores many small blobs in batches of at most 256: written, synced in parallel, renamed, and one sync for
-    /// each directory. All bytes are checked before the first is written.
+    /// Stores many small blobs, all of whose bytes are checked before the first is written.
     pub fn put_blobs(&self, blobs: &[(Digest, Bytes)]) -> Result<(), StoreError> {
-        for (digest, bytes) in blobs {
-            let found = Digest::of(digest.algorithm(), bytes);
-            if found != *digest {
-                return Err(StoreError::DigestMismatch { expected: digest.clone(), found });
-            }
-        }
+        let check = |(digest, bytes): &(Digest, Bytes)| {
+            WholeBlob::check(digest.clone(), bytes.clone())
+                .map_err(|found| StoreError::DigestMismatch { expected: digest.clone(), found })
+        };
+        let whole: Vec<_> = blobs.iter().map(check).collect::<Result<_, _>>()?;
+        self.put_whole_blobs(&whole)
+    }
+
+    /// Stores many small blobs in batches of at most 256: written, synced in parallel, renamed, and one sync for
+    /// each directory. Those that are there already are fine.
+    pub fn put_whole_blobs(&self, blobs: &[WholeBlob]) -> Result<(), StoreError> {
         let absent: BTreeMap<&Digest, &Bytes> = blobs
             .iter()
-            .filter(|(digest, _)| self.blob_size(digest).is_none())
-            .map(|(digest, bytes)| (digest, bytes))
+            .filter(|blob| self.blob_size(&blob.digest).is_none())
+            .map(|blob| (&blob.digest, &blob.bytes))
             .collect();
         let absent: Vec<_> = absent.into_iter().collect();
         for batch in absent.chunks(BATCH) {
             self.inner().commit_batch(batch)?;
         }
         Ok(())
+    }
+}
+
+/// The bytes of a whole blob, checked against its digest.
+#[derive(Clone, Debug)]
+pub struct WholeBlob {
+    digest: Digest,
+    bytes: Bytes,
+}
+
+impl WholeBlob {
+    /// Hashes the bytes; the error is the digest that they have instead.
+    pub fn check(digest: Digest, bytes: Bytes) -> Result<Self, Digest> {
+        let found = Digest::of(digest.algorithm(), &bytes);
+        if found == digest { Ok(Self { digest, bytes }) } else { Err(found) }
     }
 }
 

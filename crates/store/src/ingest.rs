@@ -29,8 +29,8 @@ pub(crate) use open::discard;
 const RECORD_STEP: u64 = 512 << 10;
 /// More unwritten runs than this are written whatever their length.
 const MAX_PENDING_RUNS: usize = 64;
-/// The digest reads this much at a time from the page cache.
-const HASH_STEP: usize = 1 << 20;
+/// The digest reads this much at a time from the page cache; it stays in the processor's own cache until it is hashed.
+const HASH_STEP: usize = 256 << 10;
 /// At most so much is hashed in one call of [`IngestWriter::advance`].
 const ADVANCE_BYTES: u64 = 64 << 20;
 

@@ -73,6 +73,7 @@ mod views;
 mod worker;
 
 pub use admission::{Admission, AdmitError};
+pub use blobs::WholeBlob;
 pub use collect::{CollectOptions, CollectReport};
 pub use error::{OpenError, StoreError};
 pub use fsck::{FsckReport, Problem, ProblemKind};

@@ -26,6 +26,15 @@ pub enum Scrubbed {
 }
 
 impl Store {
+    /// Keeps the bytes that came for a small blob and have another digest, for the administrator to look at.
+    pub fn quarantine_bytes(&self, digest: &Digest, bytes: &[u8], found: &Digest) -> Result<(), StoreError> {
+        let inner = self.inner();
+        let dir = inner.fresh_quarantine(digest)?;
+        dir.create("quarantine.create", DATA)?.write_at("quarantine.write", 0, bytes)?;
+        let reason = format!("the registry delivered bytes with the digest {found}");
+        Ok(dir.replace("quarantine.reason", REASON, reason.as_bytes(), false)?)
+    }
+
     /// Reads one blob and its siblings and compares them with the digest; a bad one goes to quarantine.
     pub fn scrub(&self, digest: &Digest) -> Result<Scrubbed, StoreError> {
         let inner = self.inner();
@@ -122,12 +131,17 @@ impl Inner {
         digest: &Digest,
         reason: &str,
     ) -> Result<(), IoError> {
+        let dir = self.fresh_quarantine(digest)?;
+        from.rename("quarantine.rename", name, &dir, DATA)?;
+        dir.replace("quarantine.reason", REASON, reason.as_bytes(), false)
+    }
+
+    /// An empty `quarantine/<alg>-<hex>`; an older one of the same digest goes.
+    fn fresh_quarantine(&self, digest: &Digest) -> Result<Dir, IoError> {
         let place = names::flat(digest);
         let quarantine = &self.dirs.quarantine;
         quarantine.remove_all("quarantine.remove", &place)?;
         quarantine.make_dir("quarantine.mkdir", &place, 0o700)?;
-        let dir = quarantine.open_dir(&place)?;
-        from.rename("quarantine.rename", name, &dir, DATA)?;
-        dir.replace("quarantine.reason", REASON, reason.as_bytes(), false)
+        quarantine.open_dir(&place)
     }
 }

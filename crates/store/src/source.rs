@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,6 +80,9 @@ pub struct BlobBody {
     pub total: Option<u64>,
     /// Whether the source honoured a range (206). A whole answer to a ranged read has `start` 0 and `false`.
     pub ranged: bool,
+    /// The mirror that delivers in the place of the source's own host, by the name that [`BlobSource::distrust`]
+    /// takes. Its bytes show nobody's access to that host.
+    pub mirror: Option<Arc<str>>,
     /// The bytes.
     pub stream: BoxStream<'static, Result<Bytes, SourceError>>,
 }
@@ -90,6 +94,7 @@ impl fmt::Debug for BlobBody {
             .field("end", &self.end)
             .field("total", &self.total)
             .field("ranged", &self.ranged)
+            .field("mirror", &self.mirror)
             .finish_non_exhaustive()
     }
 }
@@ -106,6 +111,12 @@ pub trait BlobSource: Send + Sync + 'static {
     /// Host and repository for messages; no secret.
     fn describe(&self) -> String;
 
-    /// The host that delivers, as grants know it (`host[:port]`).
+    /// The host that answers for the blob, as grants know it (`host[:port]`), also where a mirror delivers.
     fn host(&self) -> &str;
+
+    /// What this mirror delivered of the blob was wrong: it is not to be asked for it again.
+    fn distrust(&self, digest: &Digest, mirror: &str) {
+        // A source without mirrors has none to avoid.
+        let _ = (digest, mirror);
+    }
 }

@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use stowage_engine::EngineOptions;
+use stowage_registry::DEFAULT_HOSTS_DIRS;
+use stowage_store::{MinFree, StoreOptions};
 use stowage_telemetry::LogFormat;
 
 /// Mounts OCI artifacts as read-only volumes, without unpacking.
@@ -35,6 +38,24 @@ pub(crate) struct StoreArgs {
         value_name = "DIR"
     )]
     pub(crate) path: PathBuf,
+    /// Most bytes that the store may hold [default: by free space only]
+    #[arg(long, env = "STOWAGE_MAX_BYTES", global = true, value_name = "BYTES")]
+    pub(crate) max_bytes: Option<u64>,
+    /// Per cent of the filesystem's bytes that are kept free for others
+    #[arg(long, env = "STOWAGE_MIN_FREE", default_value_t = 20, global = true, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=95))]
+    pub(crate) min_free: u8,
+}
+
+impl StoreArgs {
+    /// The store's options.
+    pub(crate) fn options(&self) -> StoreOptions {
+        let defaults = StoreOptions::default();
+        StoreOptions {
+            max_bytes: self.max_bytes,
+            min_free: MinFree { bytes_percent: self.min_free, ..defaults.min_free },
+            ..defaults
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +86,9 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
 }
 
+/// In place of a directory: no mirrors.
+const NO_HOSTS: &str = "none";
+
 /// How registries are reached.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RegistryArgs {
@@ -77,6 +101,9 @@ pub(crate) struct RegistryArgs {
     /// Hosts that may resolve to loopback or link-local addresses, as host[:port]
     #[arg(long, env = "STOWAGE_ALLOW_LOCAL", value_name = "HOST", value_delimiter = ',')]
     pub(crate) allow_local: Vec<String>,
+    /// Directories with containerd's hosts.toml files, for mirrors; `none` for no mirrors [default: those of containerd, k3s, RKE2 and Talos]
+    #[arg(long, env = "STOWAGE_HOSTS_DIR", value_name = "DIR", value_delimiter = ',')]
+    pub(crate) hosts_dir: Vec<PathBuf>,
     /// Docker configuration with credentials [default: ~/.docker/config.json, none for node]
     #[arg(long, env = "STOWAGE_DOCKER_CONFIG", value_name = "FILE")]
     pub(crate) docker_config: Option<PathBuf>,
@@ -85,7 +112,82 @@ pub(crate) struct RegistryArgs {
 impl RegistryArgs {
     /// Nothing beyond the defaults.
     pub(crate) fn none() -> Self {
-        Self { ca: Vec::new(), plain_http: Vec::new(), allow_local: Vec::new(), docker_config: None }
+        Self {
+            ca: Vec::new(),
+            plain_http: Vec::new(),
+            allow_local: Vec::new(),
+            hosts_dir: vec![NO_HOSTS.into()],
+            docker_config: None,
+        }
+    }
+
+    /// Where mirrors are written down.
+    pub(crate) fn hosts_roots(&self) -> Vec<PathBuf> {
+        match self.hosts_dir.as_slice() {
+            [] => DEFAULT_HOSTS_DIRS.map(PathBuf::from).into(),
+            given => given.iter().filter(|root| root.as_os_str() != NO_HOSTS).cloned().collect(),
+        }
+    }
+}
+
+const CONNECTIONS_PER_BLOB: u64 = 12;
+const MAX_CONNECTIONS: u64 = 24;
+const MAX_CONCURRENT_BLOBS: u64 = 16;
+
+/// How much of the network downloads take.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// Connections that one blob is read over at a time
+    #[arg(long, env = "STOWAGE_CONNECTIONS_PER_BLOB", default_value_t = CONNECTIONS_PER_BLOB, value_name = "N", value_parser = limit())]
+    pub(crate) connections_per_blob: u64,
+    /// Connections of all downloads together; each takes up to 2 MiB of memory
+    #[arg(long, env = "STOWAGE_MAX_CONNECTIONS", default_value_t = MAX_CONNECTIONS, value_name = "N", value_parser = limit())]
+    pub(crate) max_connections: u64,
+    /// Connections to one registry [default: as many as in all]
+    #[arg(long, env = "STOWAGE_MAX_CONNECTIONS_PER_REGISTRY", value_name = "N", value_parser = limit())]
+    pub(crate) max_connections_per_registry: Option<u64>,
+    /// Blobs that are downloaded at a time; small ones are not counted
+    #[arg(long, env = "STOWAGE_MAX_CONCURRENT_BLOBS", default_value_t = MAX_CONCURRENT_BLOBS, value_name = "N", value_parser = limit())]
+    pub(crate) max_concurrent_blobs: u64,
+    /// Bytes a second of all downloads together [default: no limit]
+    #[arg(long, env = "STOWAGE_MAX_BYTES_PER_SECOND", value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_bytes_per_second: Option<u64>,
+}
+
+impl Default for DownloadArgs {
+    fn default() -> Self {
+        Self {
+            connections_per_blob: CONNECTIONS_PER_BLOB,
+            max_connections: MAX_CONNECTIONS,
+            max_connections_per_registry: None,
+            max_concurrent_blobs: MAX_CONCURRENT_BLOBS,
+            max_bytes_per_second: None,
+        }
+    }
+}
+
+/// A number of connections or blobs.
+fn limit() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=1024)
+}
+
+impl DownloadArgs {
+    /// The engine's options. One namespace may take three quarters of what there is.
+    pub(crate) fn options(&self) -> EngineOptions {
+        let most = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let share = |all: u64| most((all * 3).div_ceil(4));
+        EngineOptions {
+            connections_per_blob: most(self.connections_per_blob),
+            max_connections: most(self.max_connections),
+            max_connections_per_namespace: share(self.max_connections),
+            max_connections_per_registry: most(
+                self.max_connections_per_registry.unwrap_or(self.max_connections),
+            ),
+            max_blobs: most(self.max_concurrent_blobs),
+            max_blobs_per_namespace: share(self.max_concurrent_blobs),
+            max_bytes_per_second: self.max_bytes_per_second,
+            ..EngineOptions::default()
+        }
     }
 }
 
@@ -133,6 +235,8 @@ pub(crate) struct MountArgs {
     pub(crate) target: PathBuf,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) downloads: DownloadArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -150,6 +254,8 @@ pub(crate) struct PullArgs {
     pub(crate) volume: VolumeArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) downloads: DownloadArgs,
     /// For oci:DIR: under which reference pods will ask for it
     #[arg(long = "as", value_name = "REF")]
     pub(crate) name: Option<String>,
@@ -229,12 +335,6 @@ pub(crate) struct NodeArgs {
     /// How long a download goes on when nobody asks for its volume any more, in seconds
     #[arg(long, env = "STOWAGE_INTEREST", default_value_t = 300, value_name = "SECONDS")]
     pub(crate) interest: u64,
-    /// Most bytes that the store may hold [default: by free space only]
-    #[arg(long, env = "STOWAGE_MAX_BYTES", value_name = "BYTES")]
-    pub(crate) max_bytes: Option<u64>,
-    /// Per cent of the filesystem's bytes that admission keeps free
-    #[arg(long, env = "STOWAGE_MIN_FREE", default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=95))]
-    pub(crate) min_free: u8,
     /// Only references whose registry/repository matches one of these globs
     #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
     pub(crate) allowed_registries: Vec<String>,
@@ -243,6 +343,8 @@ pub(crate) struct NodeArgs {
     pub(crate) require_digest: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) downloads: DownloadArgs,
 }
 
 #[cfg(test)]
@@ -254,6 +356,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mirrors_are_looked_for_where_container_runtimes_look_unless_told_otherwise() {
+        let roots = |arguments: &[&str]| {
+            let line = ["stowage", "inspect", "a.io/b"].iter().chain(arguments);
+            let Command::Inspect(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+            args.registry.hosts_roots()
+        };
+        assert_eq!(roots(&[]), DEFAULT_HOSTS_DIRS.map(PathBuf::from));
+        assert_eq!(
+            roots(&["--hosts-dir", "/a", "--hosts-dir", "/b,/c"]),
+            ["/a", "/b", "/c"].map(PathBuf::from)
+        );
+        assert!(roots(&["--hosts-dir", "none"]).is_empty());
+        assert!(RegistryArgs::none().hosts_roots().is_empty());
     }
 
     /// `architecture.md`: all options are flags with an environment variable each; those of a single

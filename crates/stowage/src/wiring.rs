@@ -7,13 +7,16 @@ use anyhow::{Context as _, anyhow};
 use stowage_artifact::VolumeAttributes;
 use stowage_engine::{Engine, EngineOptions};
 use stowage_node::NodeCredentials;
-use stowage_registry::{HostPattern, PlainHttp, ProxySettings, Registry, RegistryOptions};
-use stowage_store::{Store, StoreOptions};
+use stowage_registry::{HostPattern, MirrorOptions, PlainHttp, ProxySettings, Registry, RegistryOptions};
+use stowage_store::Store;
 use stowage_sys::TargetRoot;
 use stowage_volumes::{Access, Volumes, VolumesOptions};
 
 use crate::Failure;
 use crate::cli::{Command, LogArgs, RegistryArgs, StoreArgs, VolumeArgs};
+
+/// Where CRI-O and podman keep their mirrors, in a format of their own.
+const CRIO_MIRRORS: &str = "/etc/containers/registries.conf";
 
 /// Turns an error about what was typed or configured into exit code 64.
 pub(crate) fn configuration<E: Into<anyhow::Error>>(error: E) -> Failure {
@@ -53,9 +56,21 @@ pub(crate) fn registry(args: &RegistryArgs, at_terminal: bool) -> Result<Registr
         plain_http: PlainHttp { hosts: hosts(&args.plain_http)?, loopback: at_terminal },
         local_hosts: hosts(&args.allow_local)?,
         proxy: ProxySettings::from_env(),
+        mirrors: MirrorOptions { roots: args.hosts_roots(), ..MirrorOptions::default() },
         ..RegistryOptions::default()
     };
+    say_what_is_not_read(&options.mirrors.roots, Path::new(CRIO_MIRRORS));
     Registry::new(options).map_err(configuration)
+}
+
+/// Says that CRI-O's mirrors have no effect, where there are no others.
+fn say_what_is_not_read(roots: &[PathBuf], crio: &Path) {
+    if !roots.is_empty() && !roots.iter().any(|root| root.exists()) && crio.exists() {
+        tracing::info!(
+            "mirrors in {} are not read; write containerd's hosts.toml files and name their directory with --hosts-dir",
+            crio.display()
+        );
+    }
 }
 
 /// The attributes that the flags of a command spell.
@@ -101,12 +116,24 @@ pub(crate) fn access(args: &RegistryArgs, attributes: &VolumeAttributes) -> Resu
 
 /// Opens the store for a command of its own, without waiting for a plugin that has it.
 pub(crate) fn open_store(args: &StoreArgs) -> Result<Store, Failure> {
-    Ok(Store::open(&args.path, StoreOptions::default())?)
+    Ok(Store::open(&args.path, args.options())?)
 }
 
 /// Volumes for a command at a terminal: anything beneath `/` can be a target.
-pub(crate) async fn volumes(store: Store, registry: Registry) -> Result<Volumes, Failure> {
-    let engine = Engine::new(store.clone(), EngineOptions::default());
+pub(crate) async fn volumes(
+    store: Store,
+    registry: Registry,
+    downloads: EngineOptions,
+) -> Result<Volumes, Failure> {
+    // One caller: nobody else is to be left room.
+    let engine = Engine::new(
+        store.clone(),
+        EngineOptions {
+            max_connections_per_namespace: downloads.max_connections,
+            max_blobs_per_namespace: downloads.max_blobs,
+            ..downloads
+        },
+    );
     let root = TargetRoot::open(Path::new("/"))?;
     let volumes = Volumes::new(store, engine, registry, root, VolumesOptions::default());
     volumes.recover().await?;

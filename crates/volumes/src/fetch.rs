@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt as _, TryStreamExt as _};
 use stowage_artifact::{Digest, PullPolicy};
 use stowage_engine::FetchRequest;
 
@@ -18,6 +18,9 @@ use crate::progress::BlobProgress;
 use crate::publish::Missing;
 use crate::request::PublishRequest;
 use crate::resolve::Resolved;
+
+/// Grants of so many downloads are recorded in one step, where so many have ended.
+const TOGETHER: usize = 256;
 
 /// How many bytes came, and how many were there.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +85,7 @@ impl Inner {
             });
             let watch = ticket.watch();
             progress.push(Box::new(move || watch.borrow().done));
-            let (scope, room) = (&scope, missing.room.get(&digest));
+            let room = missing.room.get(&digest);
             let mut arrived = ticket.watch();
             downloads.push(async move {
                 // The engine reserves the blob on the disk before its first byte.
@@ -103,16 +106,21 @@ impl Inner {
                     reference: reference.to_string(),
                     source: Arc::new(source),
                 })?;
-                if fetched.whole_by_me {
-                    self.record_delivery(origin, scope, &digest).await
-                } else {
-                    // Another pod's credential brought it, or a part of it: this pod shows its own access.
-                    self.prove_all(reference, origin, scope, vec![(digest, size)]).await
-                }
+                Ok::<_, PublishError>((digest, size, fetched.whole_by_me))
             });
         }
         job.progress.begin(pulled.fetched + pulled.cached, pulled.cached, progress);
-        downloads.map(|result| result).try_collect::<()>().await?;
+        let mut arriving = downloads.ready_chunks(TOGETHER);
+        while let Some(chunk) = arriving.next().await {
+            let (mut mine, mut others) = (Vec::new(), Vec::new());
+            for arrived in chunk {
+                let (digest, size, whole_by_me) = arrived?;
+                // Another pod's credential brought it, or a part of it: this pod shows its own access.
+                if whole_by_me { mine.push(digest) } else { others.push((digest, size)) }
+            }
+            self.record_deliveries(origin, &scope, mine).await?;
+            self.prove_all(reference, origin, &scope, others).await?;
+        }
         self.grant_layers(resolved, &scope, all_granted).await?;
         Ok(pulled)
     }

@@ -8,5 +8,8 @@ mod disk;
 mod end;
 mod faults;
 mod layout;
+mod mirrors;
+mod paces;
+mod registry;
 mod scripted;
 mod sharing;

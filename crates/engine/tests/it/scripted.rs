@@ -42,6 +42,10 @@ pub(crate) struct Reply {
     pub(crate) extra: u64,
     /// Says that the body starts here.
     pub(crate) claims_start: Option<u64>,
+    /// Who delivers in the source's place.
+    pub(crate) mirror: Option<&'static str>,
+    /// Once the engine has complained of that mirror it is not used, and neither is its corruption.
+    pub(crate) heeds: bool,
     /// Panics.
     pub(crate) panics: bool,
 }
@@ -69,6 +73,7 @@ pub(crate) struct Scripted {
     blobs: HashMap<Digest, Bytes>,
     behaviour: Box<Behaviour>,
     requests: Mutex<Vec<Option<Range<u64>>>>,
+    distrusted: Mutex<Vec<String>>,
     sent: Arc<AtomicU64>,
 }
 
@@ -83,6 +88,7 @@ impl Scripted {
             blobs: HashMap::from([(blob.digest.clone(), blob.bytes.clone())]),
             behaviour: Box::new(behaviour),
             requests: Mutex::default(),
+            distrusted: Mutex::default(),
             sent: Arc::default(),
         })
     }
@@ -93,6 +99,11 @@ impl Scripted {
 
     pub(crate) fn requests(&self) -> Vec<Option<Range<u64>>> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// The mirrors that the engine has complained of.
+    pub(crate) fn distrusted(&self) -> Vec<String> {
+        self.distrusted.lock().unwrap().clone()
     }
 
     /// Bytes that went out.
@@ -113,7 +124,10 @@ impl BlobSource for Scripted {
                 requests.push(range.clone());
                 requests.len()
             };
-            let reply = (self.behaviour)(number, range.clone());
+            let mut reply = (self.behaviour)(number, range.clone());
+            if reply.heeds && !self.distrusted().is_empty() {
+                (reply.mirror, reply.corrupt) = (None, None);
+            }
             assert!(!reply.panics, "scripted panic");
             if let Some(error) = reply.refuse.clone() {
                 return Err(error);
@@ -133,6 +147,7 @@ impl BlobSource for Scripted {
                 end,
                 total,
                 ranged,
+                mirror: reply.mirror.map(Arc::from),
                 stream: body(bytes, range, reply, Arc::clone(&self.sent)).boxed(),
             })
         }
@@ -145,6 +160,10 @@ impl BlobSource for Scripted {
 
     fn host(&self) -> &str {
         &self.name
+    }
+
+    fn distrust(&self, _: &Digest, mirror: &str) {
+        self.distrusted.lock().unwrap().push(mirror.to_owned());
     }
 }
 
@@ -236,6 +255,7 @@ pub(crate) fn options() -> EngineOptions {
     EngineOptions {
         part_bytes: 256 << 10,
         window_bytes: 64 << 20,
+        connections_per_blob: 4,
         inactivity: Duration::from_secs(10),
         backoff_base: Duration::from_millis(2),
         backoff_cap: Duration::from_millis(10),

@@ -191,7 +191,7 @@ async fn a_namespace_with_slow_registries_leaves_room_for_another() {
     let options = EngineOptions { max_blobs: 4, max_blobs_per_namespace: 3, ..options() };
     let bench = Bench::new(options);
     let gate = closed_gate();
-    let blobs: Vec<_> = (0..8).map(|seed| Blob::new(100_000, 50 + seed)).collect();
+    let blobs: Vec<_> = (0..8).map(|seed| Blob::new(400_000, 50 + seed)).collect();
     let join = |blob: &Blob, source: &Arc<Scripted>, namespace: &str| {
         bench.engine.join(stowage_engine::FetchRequest {
             digest: blob.digest.clone(),
@@ -212,7 +212,7 @@ async fn a_namespace_with_slow_registries_leaves_room_for_another() {
             join(blob, &source, "greedy")
         })
         .collect();
-    until(|| bench.engine.stats().connections == 3).await;
+    until(|| bench.engine.stats().flights_running == 3).await;
     end(join(&blobs[7], &Scripted::honest("fast", &blobs[7]), "modest")).await.unwrap();
     gate.add_permits(1);
     for ticket in slow {

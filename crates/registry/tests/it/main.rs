@@ -6,6 +6,7 @@ mod addresses;
 mod blobs;
 mod bodies;
 mod manifests;
+mod mirrors;
 mod pauses;
 mod proxies;
 mod pull_secrets;

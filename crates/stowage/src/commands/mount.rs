@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stowage_engine::EngineOptions;
 use stowage_volumes::{Progress, PublishRequest, Published, human_bytes};
 
 use crate::cli::{MountArgs, StoreArgs, UnmountArgs};
@@ -16,7 +17,7 @@ pub(crate) async fn mount(store: &StoreArgs, args: MountArgs) -> Result<(), Fail
     let access = wiring::access(&args.registry, &attributes)?;
     let registry = wiring::registry(&args.registry, true)?;
     let target = absolute(&args.target)?;
-    let volumes = wiring::volumes(wiring::open_store(store)?, registry).await?;
+    let volumes = wiring::volumes(wiring::open_store(store)?, registry, args.downloads.options()).await?;
     let progress = Progress::default();
     let request = PublishRequest {
         volume_id: volume_id(&target),
@@ -76,7 +77,7 @@ pub(crate) async fn unmount(store: &StoreArgs, args: UnmountArgs) -> Result<(), 
             target.display()
         )));
     }
-    let volumes = wiring::volumes(store, registry).await?;
+    let volumes = wiring::volumes(store, registry, EngineOptions::default()).await?;
     volumes.unpublish(&id, &target).await?;
     volumes.shutdown().await;
     say!("{} is unmounted", target.display());

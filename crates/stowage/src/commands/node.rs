@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use stowage_engine::{Engine, EngineOptions};
+use stowage_engine::Engine;
 use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions};
-use stowage_store::{MinFree, Store, StoreOptions, Usage};
+use stowage_store::{Store, Usage};
 use stowage_sys::TargetRoot;
 use stowage_telemetry::metrics::StoreNumbers;
 use stowage_telemetry::{Health, Metrics};
@@ -52,12 +52,12 @@ pub(crate) async fn run_until(
     let plugin = Plugin::new(options, metrics.clone(), health.clone());
 
     // In a rollout the old process still has the store, its sockets and its volumes: nothing is touched before.
-    let Some(store) = wait_for_store(store_args, &args, &stop).await? else { return Ok(()) };
+    let Some(store) = wait_for_store(store_args, &stop).await? else { return Ok(()) };
     let serving = tokio::spawn({
         let (plugin, socket, stop) = (plugin.clone(), args.csi_socket.clone(), stop.clone());
         async move { stowage_node::serve(plugin, &socket, stop).await }
     });
-    let engine = Engine::new(store.clone(), EngineOptions::default());
+    let engine = Engine::new(store.clone(), args.downloads.options());
     let root = TargetRoot::open(&args.kubelet_dir).map_err(wiring::configuration)?;
     let volumes = Volumes::new(store.clone(), engine, registry, root, volumes_options(&args));
     let recovered = volumes.recover().await?;
@@ -113,17 +113,9 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
 }
 
 /// Opens the store as soon as no other process has it; `None` where the process is told to stop before.
-async fn wait_for_store(
-    store_args: &StoreArgs,
-    args: &NodeArgs,
-    stop: &CancellationToken,
-) -> Result<Option<Store>, Failure> {
+async fn wait_for_store(store_args: &StoreArgs, stop: &CancellationToken) -> Result<Option<Store>, Failure> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    let options = StoreOptions {
-        max_bytes: args.max_bytes,
-        min_free: MinFree { bytes_percent: args.min_free, ..MinFree::default() },
-        ..StoreOptions::default()
-    };
+    let options = store_args.options();
     let opening = tokio::task::spawn_blocking({
         let (path, cancelled) = (store_args.path.clone(), Arc::clone(&cancelled));
         move || Store::wait_open(&path, &options, &cancelled, None)

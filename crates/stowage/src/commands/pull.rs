@@ -20,7 +20,7 @@ pub(crate) async fn run(store: &StoreArgs, args: PullArgs) -> Result<(), Failure
     let attributes = wiring::attributes(&volume)?;
     let access = wiring::access(&args.registry, &attributes)?;
     let name = attributes.reference.to_string();
-    let volumes = wiring::volumes(wiring::open_store(store)?, registry).await?;
+    let volumes = wiring::volumes(wiring::open_store(store)?, registry, args.downloads.options()).await?;
     let request = PullRequest { attributes, namespace: String::new(), access, progress: progress.clone() };
     let work = async {
         match &layout {

@@ -220,6 +220,8 @@ impl Node {
             .args(&self.arguments)
             // Neither proxies nor settings of the machine are the test's.
             .env_clear()
+            // Not the mirrors of whoever runs the tests.
+            .env("STOWAGE_HOSTS_DIR", "none")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

@@ -17,6 +17,8 @@ use tonic::Code;
 use crate::harness::{Node, Scene, digest_of, scene};
 use crate::oci_layout;
 
+mod mirrors;
+
 const MIB: u64 = 1 << 20;
 const USER: &str = "ada";
 const PASSWORD: &str = "correct horse";

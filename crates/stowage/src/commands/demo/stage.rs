@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::samples::Sample;
 use crate::Failure;
-use crate::cli::{NodeArgs, RegistryArgs, StoreArgs};
+use crate::cli::{DownloadArgs, NodeArgs, RegistryArgs, StoreArgs};
 use crate::commands::node;
 
 /// How long the plugin may take to be registered.
@@ -68,14 +68,17 @@ impl Stage {
             http: ([127, 0, 0, 1], 0).into(),
             publish_wait: 110,
             interest: 300,
-            max_bytes: None,
-            // The demo's few megabytes are gone in a moment; a nearly full laptop may still see them.
-            min_free: 1,
             allowed_registries: Vec::new(),
             require_digest: false,
             registry: local.clone(),
+            downloads: DownloadArgs::default(),
         };
-        let store = StoreArgs { path: directory.path().join("store") };
+        let store = StoreArgs {
+            path: directory.path().join("store"),
+            max_bytes: None,
+            // The demo's few megabytes are gone in a moment; a nearly full laptop may still see them.
+            min_free: 1,
+        };
         let stop = CancellationToken::new();
         let node = tokio::spawn({
             let stop = stop.clone();

@@ -2,6 +2,7 @@
 
 mod heist;
 mod sharing;
+mod slow;
 
 use serde_json::json;
 use stowage_artifact::Digest;
