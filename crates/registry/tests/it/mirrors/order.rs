@@ -197,7 +197,7 @@ async fn a_mirror_decides_what_a_tag_means_unless_the_registry_does_not_have_tha
 }
 
 #[tokio::test]
-async fn a_mirror_in_the_registrys_place_keeps_the_registry_free_of_reads() {
+async fn a_mirror_in_the_upstreams_place_keeps_the_registry_free_of_reads() {
     let scene = Scene::new(1).await;
     scene.write(&format!("server = \"{}\"", scene.mirrors[0].origin()));
     scene.read_all(&scene.repository(None)).await.unwrap();
