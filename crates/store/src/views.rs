@@ -152,6 +152,11 @@ impl Store {
         self.inner().healthy_view(&spec.hash())
     }
 
+    /// The published, healthy view of a [`ViewSpec::hash`].
+    pub fn find_view_by_hash(&self, hash: &str) -> Result<Option<View>, StoreError> {
+        self.inner().healthy_view(hash)
+    }
+
     /// Notes that the view was used now.
     pub fn touch_view(&self, id: &str) -> Result<(), StoreError> {
         self.inner().touch_view(id)

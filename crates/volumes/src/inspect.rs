@@ -19,4 +19,5 @@ pub async fn inspect(
     Resolver { cache: None, origin: &origin, principal: &access.principal, attributes, platform }
         .resolve(None)
         .await
+        .map(std::sync::Arc::unwrap_or_clone)
 }

@@ -16,6 +16,7 @@ mod job;
 mod keyed;
 mod mount;
 mod origin;
+mod plans;
 mod policy;
 mod progress;
 mod publish;
@@ -119,6 +120,7 @@ struct Inner {
     /// Told of each volume when it is mounted.
     published: OnceLock<Listener>,
     reservations: reservations::Reservations,
+    plans: plans::Plans,
     tasks: TaskTracker,
     stop: CancellationToken,
     steps: Semaphore,
@@ -150,6 +152,7 @@ impl Volumes {
                 idle: recover::Idle::default(),
                 published: OnceLock::new(),
                 reservations: reservations::Reservations::default(),
+                plans: plans::Plans::default(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 steps: Semaphore::new(BLOCKING_STEPS),

@@ -39,6 +39,8 @@ enum Found {
 pub(crate) struct Missing {
     pub(crate) blobs: Vec<(Digest, u64)>,
     pub(crate) room: HashMap<Digest, Arc<Reserved>>,
+    /// The view, where it is there already: it keeps its blobs, and the record names it.
+    pub(crate) view: Option<View>,
 }
 
 impl Volumes {
@@ -156,10 +158,14 @@ impl Inner {
                 async move { resolver.resolve(pinned).await }
             })
             .await?;
-        let missing = self.pin(request, &resolved).await?;
+        let mut missing = self.pin(request, &resolved).await?;
+        let ready = missing.view.take();
         let pulled = job.unless_ended(id, self.bring(job, request, &origin, &resolved, missing)).await?;
         job.progress.complete();
-        let view = self.view(request, &resolved).await?;
+        let view = match ready {
+            Some(view) => view,
+            None => self.view(request, &resolved).await?,
+        };
         self.mount(job, request, &resolved, view).await?;
         let elapsed = job.started.elapsed();
         tracing::info!(
@@ -172,7 +178,7 @@ impl Inner {
             "volume is published"
         );
         let published = Published {
-            digest: resolved.digest,
+            digest: resolved.digest.clone(),
             fetched: pulled.fetched,
             cached: pulled.cached,
             elapsed,
@@ -234,7 +240,10 @@ impl Inner {
         request: &PublishRequest,
         resolved: &Resolved,
     ) -> Result<Missing, PublishError> {
-        let record = pending_record(request, resolved);
+        if let Some(view) = self.pin_view(request, resolved).await? {
+            return Ok(Missing { blobs: Vec::new(), room: HashMap::new(), view: Some(view) });
+        }
+        let record = pending_record(request, resolved, None);
         let wanted = resolved.plan.layout.blobs();
         let inline = resolved.plan.layout.inline().clone();
         let (inner, reference) = (Arc::clone(self), request.attributes.reference.clone());
@@ -251,7 +260,33 @@ impl Inner {
             let room = inner.reservations.admit(&inner.store, &blobs).map_err(|error| {
                 PublishError::Space { reference: reference.to_string(), source: Arc::new(error) }
             })?;
-            Ok(Missing { blobs, room })
+            Ok(Missing { blobs, room, view: None })
+        })
+        .await
+    }
+
+    /// The same where the view is there: the record names it, and the view keeps its blobs, which need not be looked at
+    /// one by one. None where there is no such view, or where a document is missing.
+    async fn pin_view(
+        self: &Arc<Self>,
+        request: &PublishRequest,
+        resolved: &Resolved,
+    ) -> Result<Option<View>, PublishError> {
+        let (inner, hash) = (Arc::clone(self), resolved.view_hash.clone());
+        let mut record = pending_record(request, resolved, Some(String::new()));
+        self.blocking("pin the volume's view", move || {
+            let failed = store_error("write the volume's record");
+            let Some(view) = inner.store.find_view_by_hash(&hash).map_err(store_error("look for a view"))?
+            else {
+                return Ok(None);
+            };
+            record.view = Some(view.id.clone());
+            match inner.store.pin(&record) {
+                Ok(missing) => Ok(missing.is_empty().then_some(view)),
+                // Collected in between.
+                Err(StoreError::NoSuchView(_)) => Ok(None),
+                Err(error) => Err(failed(error)),
+            }
         })
         .await
     }
@@ -263,9 +298,9 @@ impl Inner {
         request: &PublishRequest,
         resolved: &Resolved,
     ) -> Result<View, PublishError> {
-        let spec = resolved.view_spec(&request.attributes);
+        let spec = Arc::clone(&resolved.view);
         let reference = resolved.reference.to_string();
-        let mut record = pending_record(request, resolved);
+        let mut record = pending_record(request, resolved, Some(String::new()));
         let inner = Arc::clone(self);
         self.blocking("build the view", move || {
             let mut tries = VIEW_TRIES;
@@ -301,7 +336,7 @@ impl Inner {
         if let Some(reason) = job.ended() {
             return Err(reason.error(&request.volume_id));
         }
-        let record = pending_record(request, resolved);
+        let record = pending_record(request, resolved, Some(view.id.clone()));
         let inner = Arc::clone(self);
         self.blocking("mount the volume", move || inner.mount_recorded(record, &view)).await
     }
@@ -325,10 +360,13 @@ impl Inner {
     }
 }
 
-fn pending_record(request: &PublishRequest, resolved: &Resolved) -> VolumeRecord {
+/// A record of what the volume needs: its documents, and either its view or all blobs that a view will be built of.
+fn pending_record(request: &PublishRequest, resolved: &Resolved, view: Option<String>) -> VolumeRecord {
     let arguments = request.arguments();
     let mut blobs: Vec<Digest> = resolved.documents.clone();
-    blobs.extend(resolved.plan.layout.blobs().into_keys());
+    if view.is_none() {
+        blobs.extend(resolved.plan.layout.blobs().into_keys());
+    }
     VolumeRecord {
         volume_id: request.volume_id.clone(),
         target: request.target.clone(),
@@ -338,7 +376,7 @@ fn pending_record(request: &PublishRequest, resolved: &Resolved) -> VolumeRecord
         attributes: arguments.attributes,
         reference: request.attributes.reference.to_string(),
         manifest_digest: Some(resolved.digest.clone()),
-        view: None,
+        view,
         blobs,
         dev_ino: None,
         created: std::time::SystemTime::now()

@@ -100,10 +100,18 @@ impl Volumes {
         };
         let resolved = resolver.resolve(None).await?;
         let missing = inner.pin(request, &resolved).await?;
+        let ready = missing.view.is_some();
         let Brought { fetched, cached } = inner.bring(job, request, origin, &resolved, missing).await?;
         job.progress.complete();
-        inner.view(request, &resolved).await?;
-        Ok(Pulled { digest: resolved.digest, fetched, cached, files: resolved.plan.layout.entries().len() })
+        if !ready {
+            inner.view(request, &resolved).await?;
+        }
+        Ok(Pulled {
+            digest: resolved.digest.clone(),
+            fetched,
+            cached,
+            files: resolved.plan.layout.entries().len(),
+        })
     }
 }
 

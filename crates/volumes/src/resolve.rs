@@ -11,6 +11,7 @@ use stowage_store::{Principal, ViewSpec};
 use crate::Inner;
 use crate::error::{PublishError, store_error};
 use crate::origin::Origin;
+use crate::plans::PlanKey;
 
 /// How many indexes may lie within an index.
 const MAX_INDEX_DEPTH: usize = 3;
@@ -30,13 +31,10 @@ pub struct Resolved {
     pub plan: Plan,
     /// Manifests, and the config where it was needed: kept in the store with the volume.
     pub documents: Vec<Digest>,
-}
-
-impl Resolved {
     /// What the store needs to know to build or find the view.
-    pub(crate) fn view_spec(&self, attributes: &VolumeAttributes) -> ViewSpec {
-        ViewSpec::new(self.plan.layout.clone(), attributes).with_source(self.manifest_digest.clone())
-    }
+    pub(crate) view: Arc<ViewSpec>,
+    /// The hash that the view's id starts with.
+    pub(crate) view_hash: String,
 }
 
 /// Resolves one reference for one principal, with the store's documents where there is a store.
@@ -50,13 +48,20 @@ pub(crate) struct Resolver<'a> {
 
 impl Resolver<'_> {
     /// Resolves the attributes' reference. `pinned` is the digest that an earlier call for the volume resolved to.
-    pub(crate) async fn resolve(&self, pinned: Option<Digest>) -> Result<Resolved, PublishError> {
+    pub(crate) async fn resolve(&self, pinned: Option<Digest>) -> Result<Arc<Resolved>, PublishError> {
         let attributes = self.attributes;
         let reference = &attributes.reference;
         let digest = match pinned.or_else(|| reference.digest().cloned()) {
             Some(digest) => digest,
             None => self.resolve_tag().await?,
         };
+        let key = PlanKey::new(digest.clone(), attributes);
+        if let Some(inner) = self.cache
+            && let Some(known) = inner.plans.get(&key)
+            && self.may_read(inner, &known.documents).await?
+        {
+            return Ok(known);
+        }
         let mut documents = Vec::new();
         let (manifest_digest, manifest) = self.manifest(&digest, &mut documents).await?;
         let options = PlanOptions::from(attributes);
@@ -70,7 +75,33 @@ impl Resolver<'_> {
             reference: reference.to_string(),
             source: Arc::new(error),
         })?;
-        Ok(Resolved { reference: reference.clone(), digest, manifest_digest, manifest, plan, documents })
+        let view = ViewSpec::new(plan.layout.clone(), attributes).with_source(manifest_digest.clone());
+        let resolved = Arc::new(Resolved {
+            reference: reference.clone(),
+            digest,
+            manifest_digest,
+            manifest,
+            plan,
+            documents,
+            view_hash: view.hash(),
+            view: Arc::new(view),
+        });
+        if let Some(inner) = self.cache {
+            inner.plans.put(key, Arc::clone(&resolved));
+        }
+        Ok(resolved)
+    }
+
+    /// Whether all documents are in the store and this principal is known to have access to them.
+    async fn may_read(&self, inner: &Arc<Inner>, documents: &[Digest]) -> Result<bool, PublishError> {
+        let (work, wanted) = (Arc::clone(inner), documents.to_vec());
+        let scope = self.origin.scope(self.principal);
+        inner
+            .blocking("look for grants", move || {
+                let store = &work.store;
+                Ok(wanted.iter().all(|digest| store.blob_size(digest).is_some() && scope.has(store, digest)))
+            })
+            .await
     }
 
     /// The manifest that `digest` leads to, through indexes where it names one; notes every document on the way.
