@@ -231,6 +231,12 @@ impl Flight {
         }
     }
 
+    /// Whether a lease is as good as when it was picked: its owner is there and its origin has not failed since.
+    pub(crate) fn stands(&self, lease: &Lease) -> bool {
+        let episode = self.lock().health.get(&lease.origin).map_or(0, |health| health.episode);
+        episode == lease.episode && !lease.gone.is_cancelled()
+    }
+
     /// One of an origin's connections ran at so many bytes a second.
     pub(crate) fn ran_at(&self, origin: &Arc<str>, rate: f64) {
         self.lock().health.entry(Arc::clone(origin)).or_default().ran_at(rate);

@@ -296,6 +296,10 @@ impl Transfer {
         let hashed = self.followed();
         let size = self.flight.size;
         let mut plan = self.plan();
+        // Whoever gave this claim back may have found the source at fault: health changes before claims do.
+        if !self.flight.stands(lease) {
+            return None;
+        }
         if lease.ranges == Ranged::Honoured && plan.side_by_side {
             let (claim, part) = if let Some(claimed) = plan.parts.claim_part(hashed) {
                 claimed
