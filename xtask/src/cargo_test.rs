@@ -11,6 +11,7 @@ use clap::Args;
 use crate::checks::Check;
 use crate::command;
 use crate::counts::{self, Counts};
+use crate::erofs;
 use crate::privilege::Privilege;
 use crate::report::{Outcome, Report};
 use crate::skips::{self, Group, Skips};
@@ -45,6 +46,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             bail!("the tests mount, and this process cannot: {reason}");
         }
         skips.add(Group::Mounts, reason.clone());
+    }
+    if let Some(reason) = erofs::obstacle(&privilege)? {
+        if options.ci {
+            bail!("the tests mount EROFS, and here they cannot: {reason}");
+        }
+        skips.add(Group::Erofs, reason.clone());
+        skips.add(Group::ErofsTools, reason);
     }
 
     let mut report = Report::default();

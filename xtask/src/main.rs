@@ -6,6 +6,7 @@ mod cargo_test;
 mod checks;
 mod command;
 mod counts;
+mod erofs;
 mod machine_paths;
 mod privilege;
 mod report;

@@ -22,10 +22,15 @@ pub(crate) enum Group {
     CsiSanity,
     /// Mounting: root, or user namespaces.
     Mounts,
+    /// Mounting EROFS: root outside user namespaces, and a kernel that reads images from files.
+    Erofs,
+    /// The same, with tars and images that other programs make and check.
+    ErofsTools,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 3] = [Self::Interop, Self::CsiSanity, Self::Mounts];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Interop, Self::CsiSanity, Self::Mounts, Self::Erofs, Self::ErofsTools];
 
     /// The name in `STOWAGE_SKIP`.
     pub(crate) fn name(self) -> &'static str {
@@ -33,6 +38,8 @@ impl Group {
             Self::Interop => "interop",
             Self::CsiSanity => "csi-sanity",
             Self::Mounts => "mounts",
+            Self::Erofs => "erofs",
+            Self::ErofsTools => "erofs-tools",
         }
     }
 
@@ -41,7 +48,17 @@ impl Group {
         match self {
             Self::Interop => &["interop"],
             Self::CsiSanity => &["csi_sanity"],
-            Self::Mounts => &["mounts::", "interop", "csi_sanity"],
+            Self::Mounts => &["mounts::", "interop", "csi_sanity", "erofs", "squashfs_tools"],
+            Self::Erofs => &[
+                "erofs",
+                "joined",
+                "stacked",
+                "filesystem_image",
+                "squashfs_tools",
+                "mounts::tars",
+                "mounts::families",
+            ],
+            Self::ErofsTools => &["erofs_tools", "squashfs_tools"],
         }
     }
 
@@ -50,7 +67,16 @@ impl Group {
         match self {
             Self::Interop => &[Tool::DockerRegistry, Tool::Htpasswd, Tool::Skopeo, Tool::Oras, Tool::Crane],
             Self::CsiSanity => &[Tool::CsiSanity],
-            Self::Mounts => &[],
+            Self::ErofsTools => &[
+                Tool::GnuTar,
+                Tool::BsdTar,
+                Tool::Python3,
+                Tool::FsckErofs,
+                Tool::DumpErofs,
+                Tool::MkfsErofs,
+                Tool::MkSquashfs,
+            ],
+            Self::Mounts | Self::Erofs => &[],
         }
     }
 }
@@ -134,6 +160,9 @@ mod tests {
     #[test]
     fn an_unknown_group_is_refused_by_name() {
         let text = Skips::parse("interop,sanity").unwrap_err().to_string();
-        assert!(text.contains("`sanity`") && text.contains("interop, csi-sanity, mounts"), "{text}");
+        assert!(
+            text.contains("`sanity`") && text.contains("interop, csi-sanity, mounts, erofs, erofs-tools"),
+            "{text}"
+        );
     }
 }

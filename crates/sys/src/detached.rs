@@ -12,7 +12,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use crate::file::descriptor_path;
 use crate::inspect::{INSPECT, InspectError, MountPoint, identity, inspect_at, mount_id};
 use crate::kernel::Features;
-use crate::overlay::{self, Layers};
+use crate::overlay::{self, Layers, Naming};
 use crate::raw;
 use crate::staging::{Staged, sweep};
 use crate::target::{Target, TargetError};
@@ -38,20 +38,24 @@ pub enum MountApi {
 #[derive(Debug, Clone)]
 pub struct Mounter {
     legacy: bool,
-    staging: PathBuf,
+    pub(crate) staging: PathBuf,
 }
 
 /// A mount that nobody sees yet; dropping it leaves nothing behind.
 #[derive(Debug)]
 pub struct Detached {
     form: Form,
+    /// What it shows, for messages.
+    source: PathBuf,
     dev: u64,
     ino: u64,
 }
 
 #[derive(Debug)]
-enum Form {
+pub(crate) enum Form {
+    /// The descriptor of its root, which fsmount or `open_tree` gave.
     Tree(OwnedFd),
+    /// The old way.
     Staged(Staged),
 }
 
@@ -101,6 +105,35 @@ pub enum MountError {
     #[error("something is already mounted at {path}", path = path.display())]
     AlreadyMounted {
         /// The target.
+        path: PathBuf,
+    },
+    /// An EROFS image or one of its devices is a directory, a pipe or the like.
+    #[error("{path} is no regular file, as images and their devices must be", path = path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A loop device was needed, and its node is missing: `/dev` is a container's own.
+    #[error("there is no {node} here: loop devices need the kernel's loop driver and the host's /dev", node = node.display())]
+    NoLoopNode {
+        /// The device node.
+        node: PathBuf,
+    },
+    /// An image from elsewhere expects its data in further devices, and it comes alone.
+    #[error("the EROFS image {path} keeps its data in further devices, and there are none", path = path.display())]
+    NeedsDevices {
+        /// The image.
+        path: PathBuf,
+    },
+    /// An overlay cannot have this number of layers.
+    #[error(
+        "cannot stack {layers} layers, {path} on top: overlayfs takes two to 500, and before Linux 6.8 about 150",
+        path = path.display()
+    )]
+    LayerCount {
+        /// How many there are.
+        layers: usize,
+        /// What the topmost shows; empty where there is none.
         path: PathBuf,
     },
     /// A mount was to be cloned, and there is none.
@@ -194,11 +227,15 @@ impl Mounter {
     }
 
     fn overlay(&self, layers: &Layers<'_>) -> Result<Detached, MountError> {
-        if self.legacy {
-            return Detached::staged(Staged::overlay(&self.staging, layers)?, layers.tree());
+        self.overlay_named(layers, Naming::of_this_kernel())
+    }
+
+    pub(crate) fn overlay_named(&self, layers: &Layers<'_>, naming: Naming) -> Result<Detached, MountError> {
+        if self.legacy || !layers.fit(naming) {
+            return Detached::staged(Staged::overlay(&self.staging, layers)?, layers.top());
         }
-        let mount = overlay::mount_detached(layers)?;
-        Detached::protected(mount, layers.tree())
+        let mount = overlay::mount_detached(layers, naming)?;
+        Detached::protected(mount, layers.top())
     }
 
     /// A second mount of the same superblock as a live volume's.
@@ -245,6 +282,18 @@ impl Detached {
         Mounter::default().clone_of(live_target)
     }
 
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    pub(crate) fn source(&self) -> &Path {
+        &self.source
+    }
+
+    pub(crate) fn into_form(self) -> Form {
+        self.form
+    }
+
     /// `st_dev` of its root directory.
     pub fn dev(&self) -> u64 {
         self.dev
@@ -288,12 +337,12 @@ impl Detached {
     }
 
     /// Sets a new mount's flags and keeps it out of every peer group, so that mounts below the source never show up in it.
-    fn protected(mount: OwnedFd, source: &Path) -> Result<Self, MountError> {
+    pub(crate) fn protected(mount: OwnedFd, source: &Path) -> Result<Self, MountError> {
         raw::mount_setattr(mount.as_fd(), VOLUME_FLAGS, 0, libc::MS_PRIVATE)
             .map_err(|error| MountError::kernel("make read-only the mount of", source, error))?;
         let identity = identity(mount.as_fd())
             .map_err(|error| MountError::kernel("examine the mount of", source, error))?;
-        Ok(Self { form: Form::Tree(mount), dev: identity.dev, ino: identity.ino })
+        Ok(Self { form: Form::Tree(mount), source: source.to_owned(), dev: identity.dev, ino: identity.ino })
     }
 
     fn staged(staged: Staged, source: &Path) -> Result<Self, MountError> {
@@ -301,7 +350,12 @@ impl Detached {
             .map_err(|error| MountError::kernel("examine the mount of", source, error))?;
         let identity = identity(root.as_fd())
             .map_err(|error| MountError::kernel("examine the mount of", source, error))?;
-        Ok(Self { form: Form::Staged(staged), dev: identity.dev, ino: identity.ino })
+        Ok(Self {
+            form: Form::Staged(staged),
+            source: source.to_owned(),
+            dev: identity.dev,
+            ino: identity.ino,
+        })
     }
 
     /// The old way: a bind copies the flags of the staged mount.

@@ -30,6 +30,8 @@ impl KernelVersion {
 
     /// The first whose overlayfs takes `lowerdir+`.
     pub(crate) const OVERLAY_APPEND: Self = Self::new(6, 8, 0);
+    /// The first whose overlayfs takes the root of a detached mount as a layer (`clone_private_mount`).
+    pub(crate) const OVERLAY_DETACHED_LAYER: Self = Self::new(6, 15, 0);
 
     /// The running kernel's.
     pub fn running() -> Result<Self, KernelVersionError> {
@@ -88,7 +90,7 @@ impl Features {
             detached_mounts: has_open_tree() && has_move_mount(),
             mount_setattr: raw::has_mount_setattr(),
             openat2: has_openat2(),
-            overlay: has_overlay(),
+            overlay: has_filesystem("overlay"),
             overlay_append: kernel >= KernelVersion::OVERLAY_APPEND,
             selinux: selinux_enabled(),
         })
@@ -120,11 +122,12 @@ fn has_openat2() -> bool {
     openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS).is_ok()
 }
 
-fn has_overlay() -> bool {
+/// Whether the kernel has the filesystem, built in or as a module that it can load.
+pub(crate) fn has_filesystem(name: &str) -> bool {
     use rustix::mount::{FsOpenFlags, fsopen};
     // fsopen makes the kernel load the module, which the list below waits for.
-    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok()
-        || std::fs::read_to_string("/proc/filesystems").is_ok_and(|list| lists_filesystem(&list, "overlay"))
+    fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).is_ok()
+        || std::fs::read_to_string("/proc/filesystems").is_ok_and(|list| lists_filesystem(&list, name))
 }
 
 fn lists_filesystem(list: &str, name: &str) -> bool {

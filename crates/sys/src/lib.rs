@@ -17,29 +17,37 @@
 //! # }
 //! ```
 //!
-//! - [`Mounter`] builds a [`Detached`] mount that is visible to nobody: a read-only bind, a read-only overlay, or a clone of a
-//!   live volume. `MountApi::Legacy` does the same through a private staging directory on kernels before 5.12.
+//! - [`Mounter`] builds a [`Detached`] mount that is visible to nobody: a read-only bind, a read-only overlay, an EROFS
+//!   image over its tars, an image that somebody else made, several of these stacked, or a clone of a live volume.
+//!   `MountApi::Legacy` does the same, but for images, through a private staging directory on kernels before 5.12.
 //! - [`TargetRoot`] finds the target below the kubelet directory without following a symlink.
 //! - [`Detached::attach`] puts the one onto the other in one step, and only where nothing is mounted yet.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod detached;
+mod erofs;
 mod file;
+mod filesystem_image;
+mod fs_context;
 mod inspect;
+mod joined;
 mod kernel;
 mod mount_table;
 pub mod namespace;
 mod overlay;
 mod raw;
+mod stacked;
 mod staging;
 mod target;
 mod unmount;
 
 pub use detached::{Attached, Detached, MountApi, MountError, Mounter};
+pub use erofs::{ErofsBacking, ErofsBackingChoice, ErofsOptions, ErofsProbe, ErofsSupport};
 pub use file::{
     FilesystemSupport, Space, Verity, enable_verity, has_verity, probe_filesystem, space, sync_file_range,
     write_back,
 };
+pub use filesystem_image::ImageFilesystem;
 pub use inspect::{InspectError, MountPoint, inspect, set_readonly_flag};
 pub use kernel::{Features, KernelVersion, KernelVersionError, selinux_enabled};
 pub use mount_table::{MountEntry, MountTableError, mount_table, mounts_beneath, parse_mount_table};

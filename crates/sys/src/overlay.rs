@@ -1,39 +1,44 @@
 //! Overlays of lower layers only, whose superblock is read-only whatever becomes of the mount's flags.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::detached::MountError;
 use crate::file::descriptor_path;
+use crate::fs_context::{FsContext, LONGEST_VALUE};
 use crate::kernel::KernelVersion;
 
 /// The text that stands as the device in the mount table; nothing reads it but people.
 pub(crate) const SOURCE: &str = "stowage";
 
-/// What an overlay is made of: two open directories, so that their paths may have any length and any character.
+/// As many lower layers as overlayfs takes (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
+
+/// What an overlay is made of: open directories, so that their paths may have any length and any character.
 pub(crate) struct Layers<'a> {
-    tree_path: &'a Path,
-    tree: OwnedFd,
-    empty: OwnedFd,
+    /// What the topmost shows, for messages.
+    top: &'a Path,
+    /// The topmost first.
+    open: Vec<OwnedFd>,
     label: Option<&'a str>,
 }
 
 impl<'a> Layers<'a> {
-    pub(crate) fn open(
-        tree_path: &'a Path,
-        empty: &'a Path,
-        label: Option<&'a str>,
-    ) -> Result<Self, MountError> {
-        Ok(Self { tree_path, tree: open_layer(tree_path)?, empty: open_layer(empty)?, label })
+    /// A directory over an empty one.
+    pub(crate) fn open(tree: &'a Path, empty: &'a Path, label: Option<&'a str>) -> Result<Self, MountError> {
+        Ok(Self { top: tree, open: vec![open_layer(tree)?, open_layer(empty)?], label })
     }
 
-    pub(crate) fn tree(&self) -> &Path {
-        self.tree_path
+    /// Open directories, among them roots of other mounts, the topmost first: a number that [`count_is_possible`] allows.
+    pub(crate) fn stacked(top: &'a Path, open: Vec<OwnedFd>, label: Option<&'a str>) -> Self {
+        Self { top, open, label }
+    }
+
+    pub(crate) fn top(&self) -> &Path {
+        self.top
     }
 
     /// The options for mount(2).
@@ -45,79 +50,84 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Whether fsconfig(2) can name them so.
+    pub(crate) fn fit(&self, naming: Naming) -> bool {
+        naming > Naming::Joined || self.joined().len() <= LONGEST_VALUE
+    }
+
+    pub(crate) fn wrong_count(&self) -> MountError {
+        MountError::LayerCount { layers: self.open.len(), path: self.top.to_owned() }
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.open.iter().map(descriptor_path)
+    }
+
     fn joined(&self) -> String {
-        format!("{}:{}", descriptor_path(&self.tree), descriptor_path(&self.empty))
+        self.names().collect::<Vec<_>>().join(":")
     }
 }
 
-fn open_layer(path: &Path) -> Result<OwnedFd, MountError> {
+/// Whether there can be an overlay of so many lower layers and no upper one.
+pub(crate) fn count_is_possible(layers: usize) -> bool {
+    (2..=MOST_LAYERS).contains(&layers)
+}
+
+pub(crate) fn open_layer(path: &Path) -> Result<OwnedFd, MountError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(|error| MountError::kernel("open the overlay's layer", path, error))
 }
 
-/// How the layers are named to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Naming {
-    /// One `lowerdir+` after the other (6.8).
-    OneByOne,
+/// How the layers are named to the kernel; each kernel takes what the ones before it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Naming {
     /// All in one `lowerdir`.
     Joined,
+    /// One `lowerdir+` after the other (6.8).
+    OneByOne,
+    /// So too, and a layer may be the root of a detached mount (6.15).
+    Detached,
 }
 
-pub(crate) fn mount_detached(layers: &Layers<'_>) -> Result<OwnedFd, MountError> {
-    let one_by_one = KernelVersion::running().is_ok_and(|kernel| kernel >= KernelVersion::OVERLAY_APPEND);
-    mount_named(layers, if one_by_one { Naming::OneByOne } else { Naming::Joined })
-}
+impl Naming {
+    pub(crate) fn of_this_kernel() -> Self {
+        KernelVersion::running().map_or(Self::Joined, Self::of_kernel)
+    }
 
-fn mount_named(layers: &Layers<'_>, naming: Naming) -> Result<OwnedFd, MountError> {
-    let context =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| match error {
-            Errno::NODEV => MountError::Unsupported { what: "overlayfs", path: layers.tree_path.to_owned() },
-            other => MountError::kernel("open an overlay for", layers.tree_path, other),
-        })?;
-    configure(&context, layers, naming)
-        .and_then(|()| {
-            let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
-                | MountAttrFlags::MOUNT_ATTR_NOSUID
-                | MountAttrFlags::MOUNT_ATTR_NODEV;
-            rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
-        })
-        .map_err(|error| match MountError::kernel("make a read-only overlay of", layers.tree_path, error) {
-            MountError::Kernel { step, path, source, .. } => {
-                MountError::Kernel { step, path, source, kernel: kernel_messages(context) }
-            }
-            other => other,
-        })
-}
-
-fn configure(context: &OwnedFd, layers: &Layers<'_>, naming: Naming) -> Result<(), Errno> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
-    fsconfig_set_string(context, "source", SOURCE)?;
-    fsconfig_set_flag(context, "ro")?;
-    match naming {
-        Naming::OneByOne => {
-            fsconfig_set_string(context, "lowerdir+", descriptor_path(&layers.tree))?;
-            fsconfig_set_string(context, "lowerdir+", descriptor_path(&layers.empty))?;
+    fn of_kernel(kernel: KernelVersion) -> Self {
+        if kernel >= KernelVersion::OVERLAY_DETACHED_LAYER {
+            Self::Detached
+        } else if kernel >= KernelVersion::OVERLAY_APPEND {
+            Self::OneByOne
+        } else {
+            Self::Joined
         }
-        Naming::Joined => fsconfig_set_string(context, "lowerdir", layers.joined())?,
+    }
+}
+
+pub(crate) fn mount_detached(layers: &Layers<'_>, naming: Naming) -> Result<OwnedFd, MountError> {
+    let context = FsContext::open("overlay", "overlayfs", layers.top)?;
+    configure(&context, layers, naming)
+        .and_then(|()| context.mount())
+        .map_err(|error| context.explain("make a read-only overlay of", layers.top, error))
+}
+
+fn configure(context: &FsContext, layers: &Layers<'_>, naming: Naming) -> Result<(), Errno> {
+    context.set("source", SOURCE)?;
+    context.set_flag("ro")?;
+    match naming {
+        Naming::OneByOne | Naming::Detached => {
+            for layer in layers.names() {
+                context.set("lowerdir+", layer)?;
+            }
+        }
+        Naming::Joined => context.set("lowerdir", layers.joined())?,
     }
     if let Some(label) = layers.label {
-        fsconfig_set_string(context, "context", label)?;
+        context.set("context", label)?;
     }
-    fsconfig_create(context)
-}
-
-/// What the kernel wrote into the context: one message a read, each with its level before it.
-fn kernel_messages(context: OwnedFd) -> String {
-    let mut log = std::fs::File::from(context);
-    let mut messages = Vec::new();
-    let mut buffer = [0; 512];
-    while let Ok(length @ 1..) = log.read(&mut buffer) {
-        let message = String::from_utf8_lossy(&buffer[..length]).trim().to_owned();
-        messages.push(message.split_once(' ').map_or(message.clone(), |(_, text)| text.to_owned()));
-    }
-    if messages.is_empty() { String::new() } else { format!(" ({})", messages.join("; ")) }
+    context.create()
 }
 
 #[cfg(test)]
@@ -139,7 +149,7 @@ mod tests {
         let layers = Layers::open(&tree, &empty, None).unwrap();
         for naming in [Naming::OneByOne, Naming::Joined] {
             let mount =
-                mount_named(&layers, naming).expect("this test needs root (CAP_SYS_ADMIN) and overlayfs");
+                mount_detached(&layers, naming).expect("this test needs root (CAP_SYS_ADMIN) and overlayfs");
             let file = Path::new(&descriptor_path(&mount)).join("file");
             assert_eq!(std::fs::read(file).unwrap(), b"content", "{naming:?}");
         }
@@ -150,13 +160,27 @@ mod tests {
         let (_base, tree, empty) = directories();
         let layers = Layers::open(&tree, &empty, Some("system_u:object_r:container_file_t:s0")).unwrap();
         assert!(layers.options().ends_with(",context=\"system_u:object_r:container_file_t:s0\""));
-        let outcome = mount_named(&layers, Naming::OneByOne);
+        let outcome = mount_detached(&layers, Naming::OneByOne);
         if crate::kernel::selinux_enabled() {
             outcome.expect("SELinux is on, so the label is accepted");
         } else {
             let error = outcome.expect_err("SELinux is off, so nobody takes the option").to_string();
             // The kernel's own words, out of the context of the mount.
             assert!(error.contains("Unknown parameter 'context'"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_version_decides_how_layers_are_named() {
+        for (release, naming) in [
+            ("5.15.0", Naming::Joined),
+            ("6.7.12", Naming::Joined),
+            ("6.8.0", Naming::OneByOne),
+            ("6.14.11", Naming::OneByOne),
+            ("6.15.0", Naming::Detached),
+            ("7.0.0", Naming::Detached),
+        ] {
+            assert_eq!(Naming::of_kernel(release.parse().unwrap()), naming, "{release}");
         }
     }
 }

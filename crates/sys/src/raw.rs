@@ -167,6 +167,52 @@ pub(crate) fn enable_verity(file: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), request, &raw const argument) }.into())
 }
 
+/// `LOOP_CTL_GET_FREE`: the number of a loop device that was free a moment ago, made now if need be.
+pub(crate) fn loop_get_free(control: BorrowedFd<'_>) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+    // SAFETY: the request takes no argument; the descriptor is open for the whole call.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// `LOOP_CONFIGURE` (5.8): the device shows `file` in blocks of 512 bytes, read-only, until its last user closes it.
+pub(crate) fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+    const READ_ONLY: u32 = 1;
+    const AUTOCLEAR: u32 = 4;
+    /// `struct loop_info64`; what is not named here stays 0.
+    #[repr(C)]
+    struct Info {
+        numbers: [u64; 5],
+        number_and_encryption: [u32; 3],
+        flags: u32,
+        names_and_key: [u8; 160],
+        init: [u64; 2],
+    }
+    #[repr(C)]
+    struct Config {
+        fd: u32,
+        block_size: u32,
+        info: Info,
+        reserved: [u64; 8],
+    }
+    const _: () = assert!(size_of::<Info>() == 232 && size_of::<Config>() == 304);
+    let config = Config {
+        fd: file.as_raw_fd().cast_unsigned(),
+        block_size: 512,
+        info: Info {
+            numbers: [0; 5],
+            number_and_encryption: [0; 3],
+            flags: READ_ONLY | AUTOCLEAR,
+            names_and_key: [0; 160],
+            init: [0; 2],
+        },
+        reserved: [0; 8],
+    };
+    // SAFETY: the argument is a live local of the type that this request reads; both descriptors are open for the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) }.into())
+}
+
 /// unshare(2) of the calling thread.
 pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: callers pass namespace flags only, never CLONE_FILES or CLONE_VM, so no descriptor or memory that another

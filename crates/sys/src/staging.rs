@@ -4,16 +4,20 @@
 //! process leaves is swept at the next start.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::StatVfsMountFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::fs::{CWD, StatVfsMountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use crate::detached::MountError;
 use crate::overlay::{Layers, SOURCE};
 use crate::unmount::unmount;
+
+/// What mount(2) reads of its options with the zero at the end: a page, which has at least so many bytes.
+const OPTIONS_SIZE: usize = 4096;
 
 /// Every entry of ours in the staging directory starts so.
 const PREFIX: &str = "stage-";
@@ -39,24 +43,38 @@ impl Staged {
     }
 
     pub(crate) fn overlay(staging: &Path, layers: &Layers<'_>) -> Result<Self, MountError> {
+        let options = layers.options();
+        // The kernel would cut them off without a word.
+        if options.len() >= OPTIONS_SIZE {
+            return Err(layers.wrong_count());
+        }
         let staged = Self::directory(staging)?;
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-        let options = std::ffi::CString::new(layers.options()).map_err(|_| {
+        let options = std::ffi::CString::new(options).map_err(|_| {
             MountError::kernel(
                 "name the layers of",
-                layers.tree(),
+                layers.top(),
                 io::Error::from(io::ErrorKind::InvalidInput),
             )
         })?;
         rustix::mount::mount(SOURCE, &staged.path, "overlay", flags, options.as_c_str()).map_err(
             |error| match error {
                 rustix::io::Errno::NODEV => {
-                    MountError::Unsupported { what: "overlayfs", path: layers.tree().to_owned() }
+                    MountError::Unsupported { what: "overlayfs", path: layers.top().to_owned() }
                 }
-                other => MountError::kernel("make a read-only overlay of", layers.tree(), other),
+                other => MountError::kernel("make a read-only overlay of", layers.top(), other),
             },
         )?;
-        staged.protect(layers.tree())?;
+        staged.protect(layers.top())?;
+        Ok(staged)
+    }
+
+    /// Puts a detached mount, whose flags are set already, into the staging directory.
+    pub(crate) fn detached(staging: &Path, mount: OwnedFd) -> Result<Self, MountError> {
+        let staged = Self::directory(staging)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(mount, "", CWD, &staged.path, flags)
+            .map_err(|error| MountError::kernel("stage a mount at", &staged.path, error))?;
         Ok(staged)
     }
 

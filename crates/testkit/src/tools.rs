@@ -42,6 +42,23 @@ pub enum ToolError {
     },
 }
 
+/// A tool that the tests of `group` need; `None` where it is missing and `STOWAGE_SKIP` leaves that group out.
+///
+/// # Panics
+/// When it is missing and nobody said that it may be.
+#[expect(clippy::print_stdout, reason = "a test that is not run says so")]
+pub fn needed_by(group: &str, name: &str) -> Option<Tool> {
+    let skipped = std::env::var("STOWAGE_SKIP").unwrap_or_default();
+    match Tool::find(name) {
+        Ok(tool) => Some(tool),
+        Err(error) if skipped.split(',').any(|one| one.trim() == group) => {
+            println!("not run, STOWAGE_SKIP names {group}: {error}");
+            None
+        }
+        Err(error) => panic!("{error}; or leave the test out with STOWAGE_SKIP={group}"),
+    }
+}
+
 /// A tool that is on this machine.
 #[derive(Clone, Debug)]
 pub struct Tool {

@@ -11,6 +11,7 @@ use stowage_artifact::Digest;
 use stowage_testkit::docker_registry::DockerRegistry;
 use stowage_testkit::kubelet::{Pod, Publication, PublishRequest, RetryPolicy};
 use stowage_testkit::tools::Tool;
+pub(crate) use stowage_testkit::tools::needed_by as tool;
 use stowage_testkit::{BlobData, artifacts};
 use tonic::Code;
 
@@ -24,22 +25,6 @@ const USER: &str = "ada";
 const PASSWORD: &str = "correct horse";
 /// The programs of these tests.
 const TOOLS: [&str; 5] = ["docker-registry", "htpasswd", "oras", "crane", "skopeo"];
-
-/// A program that a test of `group` needs; `None` where it is missing and `STOWAGE_SKIP` leaves that group out.
-///
-/// # Panics
-/// When it is missing and nobody said that it may be.
-pub(crate) fn tool(group: &str, name: &str) -> Option<Tool> {
-    let skipped = std::env::var("STOWAGE_SKIP").unwrap_or_default();
-    match Tool::find(name) {
-        Ok(tool) => Some(tool),
-        Err(error) if skipped.split(',').any(|one| one.trim() == group) => {
-            println!("not run, STOWAGE_SKIP names {group}: {error}");
-            None
-        }
-        Err(error) => panic!("{error}; or leave the test out with STOWAGE_SKIP={group}"),
-    }
-}
 
 /// A registry with a password, a node that trusts its authority, and a directory for the clients.
 struct Shop {

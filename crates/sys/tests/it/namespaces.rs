@@ -7,9 +7,10 @@ use std::process::Command;
 use stowage_sys::namespace::{
     enter_user_and_mount_namespaces, explain_spawn, inside_user_namespace, user_and_private_mounts,
 };
-use stowage_sys::{Features, Unmounted};
+use stowage_sys::{ErofsBackingChoice, ErofsProbe, Features, Unmounted};
 
 use crate::stage::{APIS, CONTENT, FILE, KINDS, Kind, Stage};
+use crate::view::small;
 
 /// Which part of the test below a process is.
 const PART: &str = "STOWAGE_TEST_PART";
@@ -88,6 +89,17 @@ fn inside() {
             assert_eq!(stage.mounts(), []);
         }
     }
+    erofs_is_found_to_be_forbidden();
+}
+
+fn erofs_is_found_to_be_forbidden() {
+    let stage = Stage::new(APIS[0]);
+    let (image, tar) = small();
+    let probe = ErofsProbe { image: &image, devices: &[&tar], directory: &stage.path("store/empty") };
+    let support = stage.mounter.probe_erofs(&probe, ErofsBackingChoice::Auto);
+    assert_eq!(support.backing, None);
+    let why = support.why.unwrap();
+    assert!(why.contains("not permitted") && why.contains("loop"), "{why}");
 }
 
 #[test]
