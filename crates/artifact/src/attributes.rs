@@ -151,8 +151,8 @@ pub struct VolumeAttributes {
     pub files: Option<Vec<FileChoice>>,
     /// The shape of the volume.
     pub layout: LayoutMode,
-    /// What becomes of tars.
-    pub tar: TarMode,
+    /// What becomes of tars; the artifact's family decides when nothing is said.
+    pub tar: Option<TarMode>,
     /// Which platform's manifest to take from an index.
     pub platform: Option<Platform>,
     /// Which variant to take from an index.
@@ -174,7 +174,7 @@ impl VolumeAttributes {
             sub_path: None,
             files: None,
             layout: LayoutMode::Files,
-            tar: TarMode::Expand,
+            tar: None,
             platform: None,
             variant: None,
         }
@@ -199,12 +199,14 @@ impl VolumeAttributes {
         parsed.include = patterns(INCLUDE, value(INCLUDE).unwrap_or_default())?;
         parsed.exclude = patterns(EXCLUDE, value(EXCLUDE).unwrap_or_default())?;
         parsed.sub_path = value(SUB_PATH).map(RelativePath::parse).transpose()?;
-        parsed.files = value(FILES).map(file_choices).transpose()?;
+        // Not trimmed: the first line of a YAML list is indented like the others.
+        let files = attributes.get(FILES).filter(|files| !files.trim().is_empty());
+        parsed.files = files.map(|files| file_choices(files)).transpose()?;
         if let Some(layout) = value(LAYOUT) {
             parsed.layout = LayoutMode::parse(LAYOUT, layout)?;
         }
         if let Some(tar) = value(TAR) {
-            parsed.tar = TarMode::parse(TAR, tar)?;
+            parsed.tar = Some(TarMode::parse(TAR, tar)?);
         }
         parsed.platform = value(PLATFORM).map(str::parse).transpose()?;
         parsed.variant = value(VARIANT).map(VariantChoice::parse).transpose()?;
@@ -232,8 +234,8 @@ impl VolumeAttributes {
         if self.layout != LayoutMode::Files {
             put(LAYOUT, self.layout.to_string());
         }
-        if self.tar != TarMode::Expand {
-            put(TAR, self.tar.to_string());
+        if let Some(tar) = self.tar {
+            put(TAR, tar.to_string());
         }
         if let Some(platform) = &self.platform {
             put(PLATFORM, platform.to_string());

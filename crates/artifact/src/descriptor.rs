@@ -24,6 +24,8 @@ pub struct Descriptor {
     pub size: u64,
     /// Annotations of this blob.
     pub annotations: BTreeMap<String, String>,
+    /// `name`, which Ollama gives the layers that hold tensors and files of a model.
+    pub name: Option<String>,
     /// Artifact type, in the entries of an index.
     pub artifact_type: Option<String>,
     /// Platform, in the entries of an index.
@@ -40,6 +42,7 @@ impl Descriptor {
             digest,
             size,
             annotations: BTreeMap::new(),
+            name: None,
             artifact_type: None,
             platform: None,
             data: None,

@@ -3,19 +3,29 @@
 //! One file per family, one [`Rules`] in each, all of them in [`FAMILIES`]. A new family is a new file
 //! and a new line.
 
+mod attestation;
+mod config;
+mod docker_ai;
+mod file_metadata;
+mod helm;
 mod image;
+mod kitops;
+mod member;
 mod modelpack;
+mod ollama;
 mod oras;
 mod raw_layer;
+mod wasm;
 
 use std::fmt;
 
+pub(crate) use self::config::ConfigUse;
+pub(crate) use self::member::{Content, Member, Members, Plain, TarShape};
+use crate::attributes::TarMode;
 use crate::descriptor::Descriptor;
 use crate::document::Manifest;
-use crate::layout::LayoutError;
-use crate::media_type::{Codec, MediaType};
-use crate::naming;
-use crate::relative_path::RelativePath;
+use crate::layout::{LayoutError, SpecialPolicy, SymlinkPolicy};
+use crate::media_type::MediaType;
 
 /// Whose rules named the files of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +38,18 @@ pub enum Family {
     ModelPack,
     /// ModelPack under its former name, `application/vnd.cnai.model.*`.
     ModelPackLegacy,
+    /// Models of Docker's model runner, `application/vnd.docker.ai.*`.
+    DockerAi,
+    /// Ollama's models, `application/vnd.ollama.image.*`.
+    Ollama,
+    /// `ModelKits` of `KitOps`, `application/vnd.kitops.modelkit.*`.
+    KitOps,
+    /// A Helm chart.
+    Helm,
+    /// A WebAssembly module or component.
+    Wasm,
+    /// In-toto statements, SBOMs, signatures and Sigstore bundles.
+    Attestation,
     /// A container image, whose layers are a root filesystem.
     Image,
 }
@@ -40,6 +62,12 @@ impl Family {
             Self::RawLayer => "raw-layer",
             Self::ModelPack => "modelpack",
             Self::ModelPackLegacy => "modelpack-legacy",
+            Self::DockerAi => "docker-ai",
+            Self::Ollama => "ollama",
+            Self::KitOps => "kitops",
+            Self::Helm => "helm",
+            Self::Wasm => "wasm",
+            Self::Attestation => "attestation",
             Self::Image => "image",
         }
     }
@@ -56,58 +84,71 @@ pub(crate) struct Rules {
     pub(crate) family: Family,
     /// Whether an artifact is one of the family's.
     pub(crate) claims: fn(&Manifest) -> bool,
-    /// Whether the names stand in the config blob.
-    pub(crate) needs_config: bool,
+    /// What stands in the config blob.
+    pub(crate) config: ConfigUse,
+    /// What becomes of tars when the attribute `tar` does not say.
+    pub(crate) tar: TarMode,
+    /// What the tars of the family are.
+    pub(crate) tars: TarPolicy,
     /// The layers that become something, in order.
-    pub(crate) members: fn(&Context<'_>) -> Result<Vec<Member>, LayoutError>,
+    pub(crate) members: fn(&Context<'_>) -> Result<Members, LayoutError>,
+}
+
+impl Rules {
+    /// The rules of a family that has nothing special but its members.
+    const fn new(
+        family: Family,
+        claims: fn(&Manifest) -> bool,
+        members: fn(&Context<'_>) -> Result<Members, LayoutError>,
+    ) -> Self {
+        Self {
+            family,
+            claims,
+            config: ConfigUse::None,
+            tar: TarMode::Expand,
+            tars: TarPolicy::FILES,
+            members,
+        }
+    }
+}
+
+/// What the tars of a family may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct TarPolicy {
+    pub(crate) whiteouts: bool,
+    pub(crate) symlinks: SymlinkPolicy,
+    pub(crate) specials: SpecialPolicy,
+}
+
+impl TarPolicy {
+    /// Layers of a root filesystem.
+    const IMAGE: Self =
+        Self { whiteouts: true, symlinks: SymlinkPolicy::Verbatim, specials: SpecialPolicy::Skip };
+    /// Directories of files.
+    const FILES: Self =
+        Self { whiteouts: false, symlinks: SymlinkPolicy::Inside, specials: SpecialPolicy::Refuse };
 }
 
 /// What the rules of a family may look at.
 pub(crate) struct Context<'a> {
     pub(crate) manifest: &'a Manifest,
-    /// The config blob, where the family asked for it. No family of this version reads it.
-    #[expect(dead_code, reason = "the families that take names from the config read it")]
+    /// The config blob, where the family asked for it.
     pub(crate) config: Option<&'a [u8]>,
 }
 
-/// One layer and what it becomes.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    /// Its place in the manifest.
-    pub(crate) number: usize,
-    /// Its path, or nothing when the artifact gives it no name.
-    pub(crate) name: Option<RelativePath>,
-    pub(crate) content: Content,
-    /// Whether the artifact calls it executable.
-    pub(crate) executable: bool,
-}
-
-/// What the bytes of a layer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// A file as it is.
-    File,
-    /// A tar whose members are files.
-    Tar(Option<Codec>),
-    /// A file behind a codec.
-    Compressed(Codec),
-    /// A filesystem image without a name.
-    Filesystem,
-}
-
 /// Every family; the first that claims an artifact has it, and the last claims any.
-const FAMILIES: [&Rules; 5] =
-    [&modelpack::CURRENT, &modelpack::LEGACY, &raw_layer::RULES, &image::RULES, &oras::RULES];
-
-/// Makers whose own names come with a later version; until then their artifacts are like any other.
-const LATER: [(&str, &str); 7] = [
-    ("application/vnd.ollama.", "an Ollama model"),
-    ("application/vnd.docker.ai.", "a Docker AI model"),
-    ("application/vnd.kitops.", "a KitOps kit"),
-    ("application/vnd.cncf.helm.", "a Helm chart"),
-    ("application/vnd.wasm.", "a WASM module"),
-    ("application/vnd.in-toto+json", "an in-toto statement"),
-    ("application/vnd.dev.sigstore.", "a signature"),
+const FAMILIES: [&Rules; 11] = [
+    &modelpack::CURRENT,
+    &modelpack::LEGACY,
+    &docker_ai::RULES,
+    &ollama::RULES,
+    &kitops::RULES,
+    &helm::RULES,
+    &wasm::RULES,
+    &attestation::RULES,
+    &raw_layer::RULES,
+    &image::RULES,
+    &oras::RULES,
 ];
 
 /// The rules for an artifact.
@@ -115,54 +156,14 @@ pub(crate) fn of(manifest: &Manifest) -> &'static Rules {
     FAMILIES.into_iter().find(|rules| (rules.claims)(manifest)).unwrap_or(&oras::RULES)
 }
 
-/// What an artifact is by a rule that this version does not have yet.
-pub(crate) fn of_a_later_version(manifest: &Manifest) -> Option<&'static str> {
-    let types = all_types(manifest);
-    types.iter().find_map(|found| {
-        LATER.iter().find(|(prefix, _)| found.essence().starts_with(prefix)).map(|(_, name)| *name)
-    })
-}
-
-/// The artifact type, the type of the config and those of the layers.
-fn all_types(manifest: &Manifest) -> Vec<MediaType> {
+/// Whether the artifact type, the config or a layer is of a type with this prefix.
+fn has_type_of(manifest: &Manifest, prefix: &str) -> bool {
     let heads = manifest.artifact_type.iter().chain([&manifest.config.media_type]);
-    heads
-        .chain(manifest.layers.iter().map(|layer| &layer.media_type))
-        .map(|text| MediaType::of(text))
-        .collect()
+    let mut types = heads.chain(manifest.layers.iter().map(|layer| &layer.media_type));
+    types.any(|text| MediaType::of(text).essence().starts_with(prefix))
 }
 
 /// The layers that can become anything: all but the empty descriptor.
 fn real_layers(manifest: &Manifest) -> impl Iterator<Item = (usize, &Descriptor)> {
     manifest.layers.iter().enumerate().filter(|(_, layer)| !layer.is_empty_descriptor())
-}
-
-/// What a layer becomes by the rules for any artifact; nothing for `{}` without a name.
-fn any_member(number: usize, layer: &Descriptor) -> Result<Option<Member>, LayoutError> {
-    let name = naming::path_of(number, layer)?;
-    if name.is_none() && layer.is_empty_object() {
-        return Ok(None);
-    }
-    let media_type = layer.parsed_type();
-    let content = if layer.annotation("io.deis.oras.content.unpack") == Some("true") {
-        // ORAS packs directories with gzip, whatever type it was told to write.
-        Content::Tar(media_type.codec().or(Some(Codec::Gzip)))
-    } else if media_type.is_tar() {
-        // ORAS labels plain files with the type of a tar; a name says that this is one.
-        if name.is_some() { Content::File } else { Content::Tar(media_type.codec()) }
-    } else if let Some(codec) = media_type.codec() {
-        Content::Compressed(codec)
-    } else if media_type.is_filesystem() && name.is_none() {
-        Content::Filesystem
-    } else {
-        Content::File
-    };
-    Ok(Some(Member { number, name, content, executable: false }))
-}
-
-/// [`any_member`] for every layer.
-fn any_members(context: &Context<'_>) -> Result<Vec<Member>, LayoutError> {
-    real_layers(context.manifest)
-        .filter_map(|(number, layer)| any_member(number, layer).transpose())
-        .collect()
 }

@@ -1,15 +1,26 @@
 //! The plan of a volume: which file stands where and which bytes it has.
 
+mod builder;
+mod canonical;
 mod error;
+mod filesystem;
+mod filter;
+mod tar;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::builder::LayoutBuilder;
+pub use self::canonical::CanonicalLayout;
 pub use self::error::LayoutError;
-use crate::digest::{Algorithm, Digest};
+pub use self::filesystem::{FilesystemKind, FilesystemLayer};
+pub(crate) use self::filter::Area;
+pub use self::filter::MemberFilter;
+pub use self::tar::{SpecialPolicy, SymlinkPolicy, TarLayer};
+use crate::codec::Codec;
+use crate::digest::Digest;
 use crate::relative_path::RelativePath;
 
 /// The mode of an ordinary file.
@@ -26,12 +37,47 @@ pub const MAX_COPIES_OF_A_DIGEST: usize = 1000;
 pub enum Source {
     /// The blob as the registry serves it.
     Raw(Digest),
+    /// What the blob decodes to.
+    Decoded(Decoded),
+}
+
+/// A file that is compressed in the registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decoded {
+    /// The blob as the registry serves it.
+    pub digest: Digest,
+    /// How it is compressed.
+    pub codec: Codec,
+    /// The digest of the decoded bytes, as the artifact claims it; see [`TarLayer::plain`].
+    pub plain: Option<Digest>,
+    /// How many bytes it decodes to, as the artifact claims it.
+    pub plain_size: Option<u64>,
+}
+
+impl Source {
+    /// The blob that is fetched.
+    pub const fn blob(&self) -> &Digest {
+        match self {
+            Self::Raw(digest) => digest,
+            Self::Decoded(decoded) => &decoded.digest,
+        }
+    }
+
+    /// `raw`, or the codec behind which the file is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Raw(_) => "raw",
+            Self::Decoded(decoded) => decoded.codec.as_str(),
+        }
+    }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raw(digest) => digest.fmt(f),
+            Self::Decoded(decoded) => write!(f, "{} decoded from {}", decoded.digest, decoded.codec),
         }
     }
 }
@@ -41,16 +87,33 @@ impl fmt::Display for Source {
 pub struct Entry {
     /// Where its bytes come from.
     pub source: Source,
-    /// Its size in bytes.
+    /// The size of the blob in bytes, which is the file's own unless it has to be decoded.
     pub size: u64,
     /// [`FILE_MODE`] or [`EXECUTABLE_MODE`]; whether the content may be executed is for the store to check.
     pub mode: u32,
 }
 
-/// The files of a volume by path; no file is also a directory.
+impl Entry {
+    /// The size of the file in bytes, where it is known before the bytes are.
+    pub const fn file_bytes(&self) -> Option<u64> {
+        match &self.source {
+            Source::Raw(_) => Some(self.size),
+            Source::Decoded(decoded) => decoded.plain_size,
+        }
+    }
+}
+
+/// The files of a volume by path, and the layers whose files are known only once their bytes are here.
+///
+/// No file of [`Layout::entries`] is also a directory. Whether a member of a tar collides with one of them is for
+/// whoever reads the tar to check: they are refused, except where the tar is a layer of an image, over which plain
+/// files lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     entries: BTreeMap<RelativePath, Entry>,
+    tars: Vec<TarLayer>,
+    filesystems: Vec<FilesystemLayer>,
+    filter: MemberFilter,
     inline: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -60,17 +123,39 @@ impl Layout {
         LayoutBuilder::default()
     }
 
-    /// Every file, with what lies in a directory together.
+    /// Every file that is a blob of its own, with what lies in a directory together.
     pub const fn entries(&self) -> &BTreeMap<RelativePath, Entry> {
         &self.entries
     }
 
-    /// Every blob that the volume needs, with its size in bytes; those of [`Layout::inline`] among them.
+    /// The tars whose members are files, in the order of the artifact's layers.
+    pub fn tars(&self) -> &[TarLayer] {
+        &self.tars
+    }
+
+    /// The filesystem images that are stacked as the volume, the lowest first. There are none next to tars.
+    pub fn filesystems(&self) -> &[FilesystemLayer] {
+        &self.filesystems
+    }
+
+    /// Which members of the tars are shown, and where. To [`Layout::entries`] it has been applied.
+    pub const fn filter(&self) -> &MemberFilter {
+        &self.filter
+    }
+
+    /// Whether every file is a blob just as the registry serves it.
+    pub fn is_plain(&self) -> bool {
+        let raw = |entry: &Entry| matches!(entry.source, Source::Raw(_));
+        self.tars.is_empty() && self.filesystems.is_empty() && self.entries.values().all(raw)
+    }
+
+    /// Every blob that the volume needs, as it is fetched, with its size in bytes; those of [`Layout::inline`] among
+    /// them.
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
-        let blob = |entry: &Entry| match &entry.source {
-            Source::Raw(digest) => (digest.clone(), entry.size),
-        };
-        self.entries.values().map(blob).collect()
+        let entries = self.entries.values().map(|entry| (entry.source.blob(), entry.size));
+        let tars = self.tars.iter().map(|tar| (&tar.digest, tar.size));
+        let filesystems = self.filesystems.iter().map(|layer| (&layer.digest, layer.size));
+        entries.chain(tars).chain(filesystems).map(|(digest, size)| (digest.clone(), size)).collect()
     }
 
     /// Blobs whose bytes are known without fetching: carried by the manifest (and verified), or generated.
@@ -78,102 +163,24 @@ impl Layout {
         &self.inline
     }
 
-    /// Bytes of the blobs, each counted once.
+    /// Bytes of the blobs as they are fetched, each counted once.
     pub fn total_bytes(&self) -> u64 {
         self.blobs().values().fold(0, |sum, size| sum.saturating_add(*size))
     }
 
-    /// Bytes of the files, as `du --apparent-size` would count copies.
-    pub fn apparent_bytes(&self) -> u64 {
-        self.entries.values().fold(0, |sum, entry| sum.saturating_add(entry.size))
-    }
-}
-
-/// Collects the files of a layout and refuses those that cannot stand together.
-#[derive(Clone, Debug, Default)]
-pub struct LayoutBuilder {
-    files: BTreeMap<RelativePath, (Entry, String)>,
-    /// Size by the first mention of each blob, and how many files have it.
-    blobs: BTreeMap<Digest, (u64, usize)>,
-    inline: BTreeMap<Digest, Vec<u8>>,
-}
-
-impl LayoutBuilder {
-    /// Adds a file whose bytes are a blob; `origin` names the layer in error messages.
+    /// Bytes of the files, as `du --apparent-size` would count copies, so far as they are known before the bytes are.
     ///
-    /// The same path with the same blob again changes nothing, except that one mention as executable suffices.
-    pub fn raw(
-        &mut self,
-        path: RelativePath,
-        digest: Digest,
-        size: u64,
-        executable: bool,
-        origin: &str,
-    ) -> Result<(), LayoutError> {
-        let (known_size, copies) = self.blobs.entry(digest.clone()).or_insert((size, 0));
-        if *known_size != size {
-            return Err(LayoutError::SizesDiffer { digest, first: *known_size, second: size });
-        }
-        let mode = if executable { EXECUTABLE_MODE } else { FILE_MODE };
-        let entry = Entry { source: Source::Raw(digest), size, mode };
-        match self.files.entry(path) {
-            Slot::Vacant(free) => {
-                *copies += 1;
-                free.insert((entry, origin.to_owned()));
-                Ok(())
-            }
-            Slot::Occupied(mut taken) if taken.get().0.source == entry.source => {
-                taken.get_mut().0.mode |= mode;
-                Ok(())
-            }
-            Slot::Occupied(taken) => Err(LayoutError::SamePath {
-                path: taken.key().clone(),
-                first: taken.get().1.clone(),
-                second: origin.to_owned(),
-            }),
-        }
+    /// A blob that has to be decoded counts with its size as it is served unless the artifact says more, a tar or a
+    /// filesystem image with the size of its blob. [`Layout::is_exact`] tells whether that can differ from the volume.
+    pub fn apparent_bytes(&self) -> u64 {
+        let entries = self.entries.values().map(|entry| entry.file_bytes().unwrap_or(entry.size));
+        let tars = self.tars.iter().map(|tar| tar.size);
+        let filesystems = self.filesystems.iter().map(|layer| layer.size);
+        entries.chain(tars).chain(filesystems).fold(0, u64::saturating_add)
     }
 
-    /// Adds a file whose bytes are generated here.
-    pub fn generated(&mut self, path: RelativePath, bytes: Vec<u8>, origin: &str) -> Result<(), LayoutError> {
-        let digest = Digest::of(Algorithm::Sha256, &bytes);
-        self.raw(path, digest.clone(), bytes.len() as u64, false, origin)?;
-        self.inline(digest, bytes);
-        Ok(())
-    }
-
-    /// Remembers the bytes of a blob; the caller has verified them.
-    pub(crate) fn inline(&mut self, digest: Digest, bytes: Vec<u8>) {
-        self.inline.insert(digest, bytes);
-    }
-
-    /// Whether no file was added.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// The layout, once all files are known.
-    pub fn finish(self) -> Result<Layout, LayoutError> {
-        let mut previous: Option<(&RelativePath, &str)> = None;
-        for (path, (_, origin)) in &self.files {
-            // What lies beneath a path follows it directly in the order of paths.
-            if let Some((file, file_origin)) = previous.filter(|(file, _)| path.is_beneath(file)) {
-                return Err(LayoutError::FileIsDirectory {
-                    file: file.clone(),
-                    first: file_origin.to_owned(),
-                    inside: path.clone(),
-                    second: origin.clone(),
-                });
-            }
-            previous = Some((path, origin));
-        }
-        let most = self.blobs.iter().max_by_key(|(_, (_, copies))| *copies);
-        if let Some((digest, (_, copies))) = most.filter(|(_, (_, copies))| *copies > MAX_COPIES_OF_A_DIGEST)
-        {
-            return Err(LayoutError::ManyCopies { digest: digest.clone(), copies: *copies });
-        }
-        let Self { files, blobs, mut inline } = self;
-        inline.retain(|digest, _| blobs.contains_key(digest));
-        Ok(Layout { entries: files.into_iter().map(|(path, (entry, _))| (path, entry)).collect(), inline })
+    /// Whether [`Layout::apparent_bytes`] and the number of [`Layout::entries`] are those of the volume.
+    pub fn is_exact(&self) -> bool {
+        self.is_plain()
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod codec;
 mod descriptor;
 pub mod digest;
 mod document;
@@ -16,6 +17,7 @@ mod layout;
 mod media_type;
 mod naming;
 mod oci_layout;
+mod ollama_layout;
 mod patterns;
 mod plan;
 mod platform;
@@ -24,6 +26,7 @@ mod relative_path;
 mod select;
 
 pub use attributes::{AttributeError, LayoutMode, PullPolicy, TarMode, VariantChoice, VolumeAttributes};
+pub use codec::Codec;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use document::{
@@ -32,7 +35,9 @@ pub use document::{
 pub use family::Family;
 pub use file_choice::{FileChoice, FileSelect};
 pub use layout::{
-    EXECUTABLE_MODE, Entry, FILE_MODE, Layout, LayoutBuilder, LayoutError, MAX_COPIES_OF_A_DIGEST, Source,
+    CanonicalLayout, Decoded, EXECUTABLE_MODE, Entry, FILE_MODE, FilesystemKind, FilesystemLayer, Layout,
+    LayoutBuilder, LayoutError, MAX_COPIES_OF_A_DIGEST, MemberFilter, Source, SpecialPolicy, SymlinkPolicy,
+    TarLayer,
 };
 pub use plan::{Excluded, Plan, PlanOptions, needs_config, plan};
 pub use platform::{Platform, PlatformError};

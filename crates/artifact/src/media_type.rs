@@ -1,40 +1,27 @@
 //! Media types, read by their structure: producers invent new ones all the time.
 
-/// How the bytes of a blob are compressed, by the ending of its media type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codec {
-    Gzip,
-    Zstd,
-}
-
-impl Codec {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
+use crate::codec::Codec;
+use crate::layout::FilesystemKind;
 
 /// A media type without its parameters, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType(String);
 
-/// Endings of a subtype that name a codec. Docker writes `.tar.gzip` where OCI writes `.tar+gzip`.
-const CODECS: [(&str, Codec); 3] =
-    [("+gzip", Codec::Gzip), ("+zstd", Codec::Zstd), (".tar.gzip", Codec::Gzip)];
+/// Endings of a subtype that name a codec. Docker writes `.tar.gzip` where OCI writes `.tar+gzip`
+/// (containerd/containerd core/images/mediatypes.go, `MediaTypeDockerSchema2LayerGzip` and `…Zstd`).
+const CODECS: [(&str, Codec); 4] =
+    [("+gzip", Codec::Gzip), ("+zstd", Codec::Zstd), (".tar.gzip", Codec::Gzip), (".tar.zstd", Codec::Zstd)];
 
 /// Subtypes that are tars by name alone.
 const TAR_SUBTYPES: [&str; 3] = ["tar", "x-tar", "x-gtar"];
 
-/// Layers that are whole filesystem images.
-const FILESYSTEMS: [&str; 5] = [
-    "application/vnd.erofs.layer.v1",
-    "application/vnd.oci.image.layer.erofs",
-    "application/vnd.oci.image.layer.squashfs",
-    "application/vnd.oci.image.layer.v1.erofs",
-    "application/vnd.oci.image.layer.v1.squashfs",
-];
+/// EROFS layers by the specification of their format (containerd/containerd core/images/mediatypes.go,
+/// `MediaTypeErofsLayer`) by its prefix; `MediaTypeErofs` and older ones end in `.erofs`, as in plugins/diff/erofs.
+const EROFS_LAYERS: &str = "application/vnd.erofs.layer.";
+/// An index into EROFS layers, which whoever does not know it must skip (the same file, `IsSkippableLayerType`).
+const EROFS_CHUNK_INDEX: &str = "application/vnd.erofs.chunk-index.v1";
+/// Stacker's suffixes name the compression inside the filesystem (project-machine/atomfs pkg/squashfs/mediatype.go).
+const STACKER: &str = "application/vnd.stacker.";
 
 /// File endings of media types that have a registered one; checked before the `+suffix` rule.
 const ENDINGS: [(&str, &str); 22] = [
@@ -63,8 +50,8 @@ const ENDINGS: [(&str, &str); 22] = [
 ];
 
 /// Endings by the structured syntax suffix (RFC 6838, section 4.2.8).
-const SUFFIX_ENDINGS: [(&str, &str); 4] =
-    [("+json", ".json"), ("+yaml", ".yaml"), ("+xml", ".xml"), ("+zip", ".zip")];
+const SUFFIX_ENDINGS: [(&str, &str); 5] =
+    [("+json", ".json"), ("+yaml", ".yaml"), ("+xml", ".xml"), ("+zip", ".zip"), ("+wasm", ".wasm")];
 
 impl MediaType {
     pub(crate) fn of(text: &str) -> Self {
@@ -89,9 +76,29 @@ impl MediaType {
         TAR_SUBTYPES.contains(&subtype) || subtype.rsplit_once('.').is_some_and(|(_, last)| last == "tar")
     }
 
-    /// Whether the blob is a filesystem image for the kernel.
-    pub(crate) fn is_filesystem(&self) -> bool {
-        FILESYSTEMS.contains(&self.without_codec())
+    /// Which filesystem the blob is an image of, and the codec around it, where it is one.
+    pub(crate) fn filesystem(&self) -> Option<(FilesystemKind, Option<Codec>)> {
+        let base = self.0.split('+').next().unwrap_or(&self.0);
+        let last_word = base.rsplit('.').next();
+        if last_word == Some("squashfs") {
+            // Squashfs compresses inside, and that is what a suffix says.
+            return Some((FilesystemKind::Squashfs, None));
+        }
+        if last_word == Some("erofs") || base.starts_with(EROFS_LAYERS) {
+            let codec = if self.0.starts_with(STACKER) { None } else { self.codec() };
+            return Some((FilesystemKind::Erofs, codec));
+        }
+        None
+    }
+
+    /// Whether the layer has nothing for those who do not know its type.
+    pub(crate) fn is_skippable(&self) -> bool {
+        self.without_codec() == EROFS_CHUNK_INDEX
+    }
+
+    /// Whether the blob is encrypted (containerd/imgcrypt).
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.0.split('+').skip(1).any(|suffix| suffix == "encrypted")
     }
 
     /// Whether the blob is a layer of a container image's root filesystem.
@@ -109,17 +116,14 @@ impl MediaType {
     }
 
     fn without_codec(&self) -> &str {
-        match self.codec() {
-            Some(Codec::Gzip) if self.0.ends_with(".tar.gzip") => &self.0[..self.0.len() - ".gzip".len()],
-            Some(_) => &self.0[..self.0.len() - "+gzip".len()],
-            None => &self.0,
-        }
+        let cut = |name: &str| self.0.len() - name.len() - 1;
+        self.codec().map_or(&self.0, |codec| &self.0[..cut(codec.as_str())])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Codec, MediaType};
+    use super::{Codec, FilesystemKind, MediaType};
 
     #[test]
     fn tars_and_codecs_are_read_from_the_structure() {
@@ -128,6 +132,7 @@ mod tests {
             ("application/vnd.oci.image.layer.v1.tar+gzip", true, Some(Codec::Gzip)),
             ("application/vnd.oci.image.layer.v1.tar+zstd", true, Some(Codec::Zstd)),
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", true, Some(Codec::Gzip)),
+            ("application/vnd.docker.image.rootfs.diff.tar.zstd", true, Some(Codec::Zstd)),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", true, Some(Codec::Gzip)),
             ("application/vnd.cncf.model.novelty.v1.tar+zstd", true, Some(Codec::Zstd)),
             ("application/vnd.docker.ai.dir.tar", true, None),
@@ -168,6 +173,31 @@ mod tests {
         assert!(MediaType::of("application/vnd.oci.image.layer.v1.tar+gzip").is_rootfs_layer());
         assert!(MediaType::of("application/vnd.docker.image.rootfs.diff.tar.gzip").is_rootfs_layer());
         assert!(!MediaType::of("application/vnd.cncf.helm.chart.content.v1.tar+gzip").is_rootfs_layer());
-        assert!(MediaType::of("application/vnd.oci.image.layer.v1.erofs").is_filesystem());
+    }
+
+    #[test]
+    fn filesystem_images_are_known_by_their_last_word() {
+        use FilesystemKind::{Erofs, Squashfs};
+        let table = [
+            ("application/vnd.erofs", Some((Erofs, None))),
+            ("application/vnd.erofs+zstd", Some((Erofs, Some(Codec::Zstd)))),
+            ("application/vnd.erofs.layer.v1", Some((Erofs, None))),
+            ("application/vnd.erofs.layer.v1+zstd", Some((Erofs, Some(Codec::Zstd)))),
+            ("application/vnd.oci.image.layer.erofs", Some((Erofs, None))),
+            ("application/vnd.oci.image.layer.v1.erofs", Some((Erofs, None))),
+            ("application/vnd.oci.image.layer.squashfs", Some((Squashfs, None))),
+            ("application/vnd.oci.image.layer.v1.squashfs", Some((Squashfs, None))),
+            ("application/vnd.stacker.image.layer.squashfs+zstd+verity", Some((Squashfs, None))),
+            ("application/vnd.stacker.image.layer.erofs+zstd", Some((Erofs, None))),
+            ("application/vnd.erofs.chunk-index.v1", None),
+            ("application/erofs", None),
+            ("application/vnd.oci.image.layer.v1.tar", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(MediaType::of(text).filesystem(), expected, "{text}");
+        }
+        assert!(MediaType::of("application/vnd.erofs.chunk-index.v1").is_skippable());
+        assert!(MediaType::of("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").is_encrypted());
+        assert!(!MediaType::of("application/vnd.encrypted").is_encrypted());
     }
 }

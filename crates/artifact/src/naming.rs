@@ -1,10 +1,10 @@
 //! The name of a layer's file, by its annotations or, without any, by its digest (`formats.md`, rules 3 and 4).
 
+use crate::codec::Codec;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::excerpt::excerpt;
 use crate::layout::LayoutError;
-use crate::media_type::Codec;
 use crate::relative_path::{PathError, RelativePath};
 
 const LAYER_PATH: &str = "org.opencontainers.image.layer.path";
@@ -35,6 +35,40 @@ fn annotated_name<'a>(layer: &'a Descriptor, key: &str) -> Option<&'a str> {
     let name = layer.annotation(key)?;
     // The proposal for raw layers writes paths from the root of the image.
     Some(if key == LAYER_PATH { name.strip_prefix('/').unwrap_or(name) } else { name })
+}
+
+/// `text` as a path where a producer writes paths as a shell user would: `./a/` is `a`, and `.` is nothing.
+pub(crate) fn cleaned(text: &str) -> Result<Option<RelativePath>, PathError> {
+    if text.starts_with('/') {
+        return RelativePath::parse(text).map(Some);
+    }
+    let components: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if components.is_empty() { Ok(None) } else { RelativePath::parse(&components.join("/")).map(Some) }
+}
+
+/// `stem` + `ending` for the only one of its kind, `stem-1` + `ending` and so on when there are `count` of them.
+pub(crate) fn numbered(
+    stem: &str,
+    ending: &str,
+    index: usize,
+    count: usize,
+) -> Result<RelativePath, PathError> {
+    if count == 1 {
+        RelativePath::parse(&format!("{stem}{ending}"))
+    } else {
+        RelativePath::parse(&format!("{stem}-{}{ending}", index + 1))
+    }
+}
+
+/// Whether a name says itself that its file is compressed, so that the blob is the file.
+pub(crate) fn says_compressed(path: &RelativePath, codec: Codec) -> bool {
+    let name = path.file_name().to_ascii_lowercase();
+    codec.endings().iter().any(|ending| name.len() > ending.len() && name.ends_with(ending))
+}
+
+/// The error for a layer whose name by rule is no path.
+pub(crate) fn unnameable(number: usize, layer: &Descriptor, source: PathError) -> LayoutError {
+    LayoutError::Name { layer: label(number, layer), source }
 }
 
 /// How error messages call a layer.

@@ -23,8 +23,11 @@ pub(crate) enum PatternError {
 }
 
 /// Globs over full paths; `*` and `?` stay inside a component, `**` crosses them.
-#[derive(Clone, Debug)]
-pub(crate) struct Patterns(GlobSet);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patterns {
+    set: GlobSet,
+    globs: Vec<String>,
+}
 
 impl Patterns {
     pub(crate) fn compile(patterns: &[String]) -> Result<Self, PatternError> {
@@ -45,16 +48,56 @@ impl Patterns {
             pattern: excerpt(error.glob().unwrap_or_default()),
             why: excerpt(&error.kind().to_string()),
         })?;
-        Ok(Self(set))
+        Ok(Self { set, globs: patterns.to_vec() })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.globs.is_empty()
     }
 
-    pub(crate) fn fits(&self, path: &RelativePath) -> bool {
-        self.0.is_match(path.as_str())
+    /// The patterns as they were written.
+    pub(crate) fn globs(&self) -> &[String] {
+        &self.globs
     }
+
+    pub(crate) fn fits(&self, path: &str) -> bool {
+        self.set.is_match(path)
+    }
+
+    /// Whether some pattern could fit `area` or a path beneath it; never `false` by mistake.
+    pub(crate) fn may_fit_within(&self, area: &RelativePath) -> bool {
+        self.fits(area.as_str()) || self.globs.iter().any(|glob| may_fit_beneath(glob, area))
+    }
+
+    /// Whether some pattern fits every path beneath `area`; never `true` by mistake.
+    pub(crate) fn fits_all_beneath(&self, area: &RelativePath) -> bool {
+        self.globs.iter().any(|glob| {
+            let Some(above) = glob.strip_suffix("**") else { return false };
+            let Some(directory) = above.strip_suffix('/') else { return above.is_empty() };
+            let plain = plain_components(directory);
+            plain.len() == directory.split('/').count()
+                && plain.len() <= area.components().count()
+                && plain.iter().zip(area.components()).all(|(a, b)| *a == b)
+        })
+    }
+}
+
+fn may_fit_beneath(glob: &str, area: &RelativePath) -> bool {
+    let depth = area.components().count();
+    // What has no `**` and no class, which may name a slash, fits no path with more slashes than it has itself.
+    let is_bounded = !glob.contains("**") && !glob.contains('[');
+    if is_bounded && glob.split('/').count() <= depth {
+        return false;
+    }
+    let plain = plain_components(glob);
+    plain.iter().zip(area.components()).all(|(a, b)| *a == b)
+}
+
+/// The leading components that stand for themselves.
+fn plain_components(glob: &str) -> Vec<&str> {
+    glob.split('/')
+        .take_while(|component| !component.contains(['*', '?', '[', ']', '{', '}', '\\']))
+        .collect()
 }
 
 fn check(pattern: &str) -> Result<(), PatternError> {
@@ -73,10 +116,9 @@ fn check(pattern: &str) -> Result<(), PatternError> {
 #[cfg(test)]
 mod tests {
     use super::{PatternError, Patterns};
-    use crate::RelativePath;
 
     fn fits(pattern: &str, path: &str) -> bool {
-        Patterns::compile(&[pattern.to_owned()]).unwrap().fits(&RelativePath::parse(path).unwrap())
+        Patterns::compile(&[pattern.to_owned()]).unwrap().fits(path)
     }
 
     #[test]

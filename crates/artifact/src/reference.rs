@@ -154,6 +154,12 @@ impl Reference {
             digest: Some(digest),
         }
     }
+
+    /// The same repository at the tag, or at `latest`; nothing where a digest alone was written.
+    #[must_use]
+    pub fn without_digest(&self) -> Option<Self> {
+        (self.tag.is_some() || self.digest.is_none()).then(|| Self { digest: None, ..self.clone() })
+    }
 }
 
 impl FromStr for Reference {

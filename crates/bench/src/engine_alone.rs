@@ -35,6 +35,7 @@ pub(crate) fn run(work: &EngineWork) -> Result<()> {
                     source: Arc::new(MadeUp::zeros(work.size, number)),
                     namespace: "bench".to_owned(),
                     authority: None,
+                    decode: None,
                 })
             })
             .collect();

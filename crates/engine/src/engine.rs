@@ -96,7 +96,7 @@ impl Engine {
         if let Some(flight) = same_digest.iter().find(|flight| flight.size == request.size) {
             return flight.join(id, request);
         }
-        let flight = Arc::new(Flight::new(request.digest.clone(), request.size));
+        let flight = Arc::new(Flight::new(request.digest.clone(), request.size, request.decode));
         same_digest.push(Arc::clone(&flight));
         let ticket = flight.join(id, request);
         shared.tasks.spawn(runner::run(Arc::clone(shared), flight));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::digest::Digest;
-use stowage_store::{IngestError, SourceError, StoreError};
+use stowage_store::{AdmitError, DecodeError, IngestError, SourceError, StoreError};
 
 /// Why a ticket did not get its blob. What has arrived stays in the store for the next try.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -131,6 +131,19 @@ impl FetchError {
         Self::Store { doing, digest, source: Arc::clone(error) as _ }
     }
 
+    /// The decoded bytes have no place. What is wrong with the bytes themselves is not told here: they stay as they are.
+    fn from_decode(digest: &Digest, error: DecodeError) -> Self {
+        let digest = digest.clone();
+        match error {
+            DecodeError::NoRoom { source: AdmitError::NoSpace { needed, free, .. }, .. } => {
+                Self::NoSpace { digest, needed, free }
+            }
+            DecodeError::NoRoom { .. } => Self::NoSpace { digest, needed: 1, free: 0 },
+            DecodeError::Store(error) if error.is_no_space() => Self::NoSpace { digest, needed: 1, free: 0 },
+            other => Self::store("decode", &digest, other),
+        }
+    }
+
     pub(crate) fn from_ingest(doing: &'static str, digest: &Digest, error: IngestError) -> Self {
         match error {
             IngestError::NoSpace { needed, free, .. } => {
@@ -140,6 +153,7 @@ impl FetchError {
             IngestError::Io(error) if error.is_no_space() => {
                 Self::NoSpace { digest: digest.clone(), needed: 1, free: 0 }
             }
+            IngestError::Decode(error) => Self::from_decode(digest, *error),
             other => Self::store(doing, digest, other),
         }
     }

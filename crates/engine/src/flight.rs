@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use stowage_artifact::Codec;
 use stowage_artifact::digest::Digest;
 use stowage_store::{BlobSource, SourceError, SourceErrorKind};
 use tokio::sync::{oneshot, watch};
@@ -22,6 +23,10 @@ use crate::ticket::{FetchRequest, Fetched, Outcome, Progress, Ticket};
 pub(crate) struct Flight {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+    /// How the bytes are decoded as they come.
+    pub(crate) decode: Option<Codec>,
+    /// Whether somebody wants the blob as it is.
+    keep_encoded: AtomicBool,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
     changed: watch::Sender<()>,
@@ -83,10 +88,12 @@ pub(crate) enum Pick {
 }
 
 impl Flight {
-    pub(crate) fn new(digest: Digest, size: u64) -> Self {
+    pub(crate) fn new(digest: Digest, size: u64, decode: Option<Codec>) -> Self {
         Self {
             digest,
             size,
+            decode,
+            keep_encoded: AtomicBool::new(false),
             state: Mutex::new(State {
                 joiners: BTreeMap::new(),
                 health: HashMap::new(),
@@ -103,6 +110,9 @@ impl Flight {
     /// Adds a caller and its source; both count from now on.
     pub(crate) fn join(self: &Arc<Self>, id: u64, request: FetchRequest) -> Ticket {
         let (outcome, receiver) = oneshot::channel();
+        if request.decode.is_none() {
+            self.keep_encoded.store(true, Ordering::Release);
+        }
         let mut state = self.lock();
         let bytes =
             request.authority.map(|authority| Arc::clone(state.delivered.entry(authority).or_default()));
@@ -124,6 +134,10 @@ impl Flight {
             progress: self.progress.subscribe(),
             outcome: Outcome::Waiting(receiver),
         }
+    }
+
+    pub(crate) fn keeps_encoded(&self) -> bool {
+        self.keep_encoded.load(Ordering::Acquire)
     }
 
     /// A caller has lost interest.

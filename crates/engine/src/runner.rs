@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use stowage_artifact::Codec;
 use stowage_artifact::digest::Digest;
-use stowage_store::{CommitError, IngestError, IngestWriter};
+use stowage_store::{CommitError, IngestError, IngestWriter, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Shared, blocking};
@@ -113,15 +114,26 @@ async fn first_permit(engine: &Shared, flight: &Flight, stop: &CancellationToken
 /// Begins or goes on with the ingest; none if the blob is complete already.
 async fn open(engine: &Arc<Shared>, flight: &Arc<Flight>) -> Result<Option<Arc<IngestWriter>>, FetchError> {
     let (store, digest, size) = (engine.store.clone(), flight.digest.clone(), flight.size);
+    let decode = flight.decode;
+    let keeps = flight.keeps_encoded();
     blocking(&flight.digest, move || {
         if let Some(found) = store.blob_size(&digest) {
             return same_size(digest, size, found).map(|()| None);
+        }
+        if let Some(decoded) = decoded_before(&store, &digest, decode.filter(|_| !keeps))? {
+            return same_size(digest, size, decoded).map(|()| None);
         }
         if size == 0 && Digest::of(digest.algorithm(), &[]) != digest {
             return Err(FetchError::DigestMismatch { host: "its descriptor".to_owned(), digest });
         }
         match store.ingest(&digest, size) {
-            Ok(ingest) => Ok(Some(Arc::new(ingest))),
+            Ok(ingest) => {
+                if let Some(codec) = decode {
+                    let failed = |error| FetchError::from_ingest("decode", &digest, error);
+                    ingest.decode(codec).map_err(failed)?;
+                }
+                Ok(Some(Arc::new(ingest)))
+            }
             // Somebody else has put it there since.
             Err(IngestError::AlreadyStored(_)) => {
                 let found = store.blob_size(&digest).unwrap_or(size);
@@ -131,6 +143,17 @@ async fn open(engine: &Arc<Shared>, flight: &Arc<Flight>) -> Result<Option<Arc<I
         }
     })
     .await?
+}
+
+/// The size of a blob that was decoded before, where that is all that anybody wants of it.
+fn decoded_before(store: &Store, digest: &Digest, decode: Option<Codec>) -> Result<Option<u64>, FetchError> {
+    if decode.is_none() {
+        return Ok(None);
+    }
+    let decoded = store.decoded(digest).map_err(|error| {
+        FetchError::store("look for what was decoded of", digest, std::io::Error::other(error))
+    })?;
+    Ok(decoded.map(|decoded| decoded.size()))
 }
 
 /// A stored blob is what its digest says, so a descriptor with another size is wrong.
@@ -216,6 +239,9 @@ async fn commit(
     resumed: u64,
 ) -> Result<End, FetchError> {
     let writer = Arc::clone(ingest);
+    if flight.keeps_encoded() {
+        writer.keep_encoded();
+    }
     match blocking(&flight.digest, move || writer.commit()).await? {
         Ok(()) => {
             Counters::add(&engine.counters.blobs_completed, 1);

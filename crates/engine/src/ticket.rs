@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use stowage_artifact::Codec;
 use stowage_artifact::digest::Digest;
 use stowage_store::BlobSource;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +25,11 @@ pub struct FetchRequest {
     /// Whose access the source stands for: what one caller's source delivers, all callers with the same value have
     /// been delivered. Without one this caller stands for itself alone.
     pub authority: Option<[u8; 32]>,
+    /// How the blob is compressed, where this caller wants what it decodes to and not the blob itself.
+    ///
+    /// A wish: where the download runs already, or the bytes are not what they are said to be, the blob is stored as it is, and
+    /// [`stowage_store::Store::decode_blob`] makes the rest of it.
+    pub decode: Option<Codec>,
 }
 
 impl fmt::Debug for FetchRequest {

@@ -119,6 +119,7 @@ impl Store {
         let _one = inner.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         inner.sync_records_soon();
         inner.load_views();
+        inner.load_decoded()?;
         let mut run = Run { store: inner, report: CollectReport::default(), freed: Freed::default() };
         run.drop_old_ingests()?;
         let space = inner.space()?;
@@ -142,6 +143,7 @@ impl Store {
             }
         }
         self.prune_tags()?;
+        inner.prune_decoded()?;
         inner.grants.compact_if_worth()?;
         let report = run.report;
         if report != CollectReport::default() {

@@ -7,10 +7,10 @@ use stowage_artifact::digest::Digest;
 
 use crate::error::StoreError;
 use crate::io::{Dir, IoError, Kind};
-use crate::names::{self, Sibling, TREE};
+use crate::names::{self, IMAGE, Sibling, TREE};
 use crate::records;
 use crate::store::{Inner, Store};
-use crate::views::Document;
+use crate::views::{Document, ImageDocument};
 
 /// What is wrong with a part of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -290,7 +290,13 @@ fn check_view(
         }
         inodes.insert(&file.digest, of_blob);
     }
-    let tree = store.dirs.views.open_dir(id)?.open_dir(TREE)?;
+    let view = store.dirs.views.open_dir(id)?;
+    if let Some(image) = &document.image
+        && let Some(wrong) = check_image(store, &view, image)?
+    {
+        return Ok(Some(wrong));
+    }
+    let tree = view.open_dir(TREE)?;
     let wrong = walk(&tree, "", &mut |path, found| match found.kind {
         Kind::Directory if found.mode != 0o555 => Some(format!("{path} has mode {:04o}", found.mode)),
         Kind::Directory if !directories.remove(path) => Some(format!("{path} should not be there")),
@@ -306,6 +312,28 @@ fn check_view(
     })?;
     let lost = expected.keys().next().map(|path| format!("{path} is not there"));
     Ok(wrong.or(lost).map(|detail| (ProblemKind::BadView, detail)))
+}
+
+/// Compares a view's image with its digest, and looks for the tars that it points into.
+fn check_image(
+    store: &Inner,
+    view: &Dir,
+    image: &ImageDocument,
+) -> Result<Option<(ProblemKind, String)>, IoError> {
+    for digest in &image.devices {
+        if store.blob_stat(digest, Sibling::BASE)?.is_none() {
+            return Ok(Some((ProblemKind::MissingBlob, format!("blob {digest} is not in the store"))));
+        }
+    }
+    let bytes = match view.read("fsck.read", IMAGE) {
+        Err(error) if error.is_not_found() => {
+            return Ok(Some((ProblemKind::BadView, format!("{IMAGE} is not there"))));
+        }
+        read => read?,
+    };
+    let found = Digest::of(image.digest.algorithm(), &bytes);
+    let detail = format!("{IMAGE} has the digest {found} instead of {}", image.digest);
+    Ok((found != image.digest).then_some((ProblemKind::BadView, detail)))
 }
 
 /// Goes through a tree; ends with the first thing that `judge` finds wrong.

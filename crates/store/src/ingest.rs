@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use stowage_artifact::Codec;
 use stowage_artifact::digest::{Digest, Hasher};
 
+use crate::decode::{DecodeError, Decoding};
 use crate::io::{Dir, IoError, IoFile};
 use crate::store::Inner;
 use journal::{Journal, RecordKind};
@@ -73,6 +75,9 @@ pub enum IngestError {
         /// Why.
         reason: String,
     },
+    /// The decoded bytes have no place.
+    #[error(transparent)]
+    Decode(Box<DecodeError>),
     /// The disk.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -104,6 +109,8 @@ pub(crate) struct Ingest {
     frontier: AtomicU64,
     hashed: AtomicU64,
     ended: AtomicBool,
+    /// Whether the blob stays beside what it is decoded to.
+    keep_encoded: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -128,6 +135,9 @@ struct State {
 struct Prefix {
     hasher: Hasher,
     at: u64,
+    decoding: Option<Decoding>,
+    /// How the blob is compressed, where it is to be decoded.
+    codec: Option<Codec>,
 }
 
 impl IngestWriter {
@@ -239,6 +249,22 @@ impl IngestWriter {
         self.inner.advance(&mut prefix, limit)
     }
 
+    /// Decodes the bytes as the digest sees them: the commit makes a blob of the plain ones, and the compressed ones go, unless
+    /// [`Self::keep_encoded`] was called. To be called before the first [`Self::advance`].
+    ///
+    /// Where the bytes turn out not to be compressed like this, the commit makes a blob of them as they are.
+    pub fn decode(&self, codec: Codec) -> Result<(), IngestError> {
+        let mut prefix = self.inner.prefix();
+        prefix.decoding = Some(self.inner.start_decoding(codec)?);
+        prefix.codec = Some(codec);
+        Ok(())
+    }
+
+    /// Somebody wants the blob as it is, too.
+    pub fn keep_encoded(&self) {
+        self.inner.keep_encoded.store(true, Ordering::Release);
+    }
+
     /// Drops everything that has arrived and starts at 0, for a source whose bytes turned out to be wrong.
     /// Nobody may write meanwhile.
     pub fn reset(&self) -> Result<(), IngestError> {
@@ -337,10 +363,30 @@ impl Ingest {
                 .read_at("data.read", prefix.at, &mut buffer[..step])
                 .inspect_err(|error| self.fail(error))?;
             prefix.hasher.update(&buffer[..step]);
+            self.decode_step(prefix, &buffer[..step])?;
             prefix.at += step as u64;
             self.hashed.store(prefix.at, Ordering::Release);
         }
         Ok(prefix.at)
+    }
+
+    fn start_decoding(&self, codec: Codec) -> Result<Decoding, IngestError> {
+        Decoding::start(&self.store, &self.digest, self.size, codec).map_err(decode_error)
+    }
+
+    /// Hands the bytes on to the decoder. What is wrong with them is told when their digest is known to be right: until then
+    /// the registry may be at fault.
+    fn decode_step(&self, prefix: &mut Prefix, bytes: &[u8]) -> Result<(), IngestError> {
+        let Some(decoding) = &mut prefix.decoding else { return Ok(()) };
+        match decoding.push(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_final() => {
+                tracing::debug!(digest = %self.digest, %error, "kept as it is");
+                prefix.decoding = None;
+                Ok(())
+            }
+            Err(error) => Err(decode_error(error)),
+        }
     }
 
     fn reset(&self) -> Result<(), IngestError> {
@@ -361,7 +407,10 @@ impl Ingest {
         state.unsynced = RangeSet::default();
         state.preallocated = false;
         state.checkpoint_at = Instant::now();
-        *prefix = Prefix { hasher: Hasher::new(self.digest.algorithm()), at: 0 };
+        prefix.decoding = None;
+        prefix.decoding = prefix.codec.map(|codec| self.start_decoding(codec)).transpose()?;
+        prefix.hasher = Hasher::new(self.digest.algorithm());
+        prefix.at = 0;
         self.frontier.store(0, Ordering::Release);
         self.hashed.store(0, Ordering::Release);
         Ok(())
@@ -384,6 +433,10 @@ impl Ingest {
             tracing::warn!(digest = %self.digest, %error, "the bytes of a failed download cannot be removed");
         }
     }
+}
+
+fn decode_error(error: DecodeError) -> IngestError {
+    IngestError::Decode(Box::new(error))
 }
 
 /// Writes `arrived` records. A full disk costs only what a killed process would not fetch again.

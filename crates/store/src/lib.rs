@@ -11,8 +11,10 @@
 //! ├── blobs/<alg>/ab/<hex>             complete, verified, synced; 0444, never written again
 //! │                  <hex>.1 .2 …      further inodes, where one has all the links that it can have
 //! │                  <hex>.x .x.1 …    executable inodes (0555) of ELF files and scripts up to 64 MiB
+//! ├── decoded/<alg>-<hex>.json         which blob a compressed one was decoded to
 //! ├── ingest/<alg>-<hex>-<size>/data journal  a download: its bytes, and which of them have arrived and are durable
 //! ├── views/<sha256>.<n>/tree/         directories 0555, files are hard links into blobs/
+//! │                     image.erofs    what the tars hold, pointing into them; only where there are tars
 //! │                     view.json      what the view shows; its mtime is "last used"
 //! │                     condemned      why it gets no new volumes
 //! ├── volumes/<sha256>.json            one record for each volume at each target
@@ -49,6 +51,7 @@ pub mod admin;
 mod admission;
 mod blobs;
 mod collect;
+mod decode;
 mod error;
 mod format;
 mod fsck;
@@ -66,6 +69,7 @@ mod siblings;
 mod source;
 mod store;
 mod tags;
+mod tars;
 mod times;
 mod trash;
 mod usage;
@@ -75,6 +79,7 @@ mod worker;
 pub use admission::{Admission, AdmitError};
 pub use blobs::WholeBlob;
 pub use collect::{CollectOptions, CollectReport};
+pub use decode::{DecodeError, DecodedBlob, Sample};
 pub use error::{OpenError, StoreError};
 pub use fsck::{FsckReport, Problem, ProblemKind};
 pub use grants::{Grants, Principal};
@@ -84,5 +89,6 @@ pub use quarantine::Scrubbed;
 pub use records::{RecordState, VolumeRecord};
 pub use source::{BlobBody, BlobSource, SourceError, SourceErrorKind};
 pub use store::Store;
+pub use stowage_erofs::ImageError;
 pub use usage::{ListEntry, ListKind, Usage};
-pub use views::{View, ViewError, ViewKey, ViewSpec};
+pub use views::{View, ViewError, ViewFilesystem, ViewImage, ViewKey, ViewSpec};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stowage_artifact::digest::{Algorithm, Digest};
 
 pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const DECODED: &str = "decoded";
 pub(crate) const INGEST: &str = "ingest";
 pub(crate) const VIEWS: &str = "views";
 pub(crate) const VOLUMES: &str = "volumes";
@@ -15,8 +16,8 @@ pub(crate) const TRASH: &str = "trash";
 /// Always empty: the second lower layer of read-only overlays, which have at least two.
 pub(crate) const EMPTY: &str = "empty";
 /// The directories that every store has.
-pub(crate) const DIRECTORIES: [&str; 9] =
-    [BLOBS, INGEST, VIEWS, VOLUMES, TAGS, GRANTS, QUARANTINE, TRASH, EMPTY];
+pub(crate) const DIRECTORIES: [&str; 10] =
+    [BLOBS, DECODED, INGEST, VIEWS, VOLUMES, TAGS, GRANTS, QUARANTINE, TRASH, EMPTY];
 
 pub(crate) const FORMAT: &str = "format.json";
 pub(crate) const LOCK: &str = "node.lock";
@@ -27,6 +28,7 @@ pub(crate) const DATA: &str = "data";
 pub(crate) const JOURNAL: &str = "journal";
 /// In a view.
 pub(crate) const TREE: &str = "tree";
+pub(crate) const IMAGE: &str = "image.erofs";
 pub(crate) const VIEW_FILE: &str = "view.json";
 pub(crate) const CONDEMNED: &str = "condemned";
 
@@ -64,6 +66,16 @@ pub(crate) fn flat(digest: &Digest) -> String {
 pub(crate) fn parse_flat(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     format!("{algorithm}:{hex}").parse().ok()
+}
+
+/// `<alg>-<hex>.json`, which says what a compressed blob was decoded to.
+pub(crate) fn decoded(digest: &Digest) -> String {
+    format!("{}.json", flat(digest))
+}
+
+/// The digest of a [`decoded`] name.
+pub(crate) fn parse_decoded(name: &str) -> Option<Digest> {
+    parse_flat(name.strip_suffix(".json")?)
 }
 
 /// `<alg>-<hex>-<size>`, the name of an ingest.

@@ -1,6 +1,6 @@
 //! Bad bytes: out of everybody's way, kept for the administrator, and the views that show them condemned.
 
-use stowage_artifact::digest::{Digest, Hasher};
+use stowage_artifact::digest::{Algorithm, Digest, Hasher};
 
 use crate::error::StoreError;
 use crate::io::{Dir, IoError};
@@ -79,11 +79,21 @@ impl Inner {
 
     /// The digest of the bytes on the disk.
     pub(crate) fn hash_blob(&self, digest: &Digest, sibling: Sibling) -> Result<Digest, IoError> {
+        self.hash_blob_as(digest, sibling, digest.algorithm())
+    }
+
+    /// The digest of a blob's bytes by another algorithm than its name's, perhaps.
+    pub(crate) fn hash_blob_as(
+        &self,
+        digest: &Digest,
+        sibling: Sibling,
+        algorithm: Algorithm,
+    ) -> Result<Digest, IoError> {
         let file = self.dirs.blobs.open_read("blob.open", &crate::blobs::blob_path(digest, sibling))?;
         // What the page cache remembers says nothing about the disk.
         file.drop_cache("blob.drop_cache")?;
         let length = file.length()?;
-        let mut hasher = Hasher::new(digest.algorithm());
+        let mut hasher = Hasher::new(algorithm);
         let mut buffer = vec![0; READ_STEP.min(length as usize)];
         let mut at = 0;
         while at < length {

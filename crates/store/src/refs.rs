@@ -100,6 +100,8 @@ pub(crate) struct Refs {
     view_blobs: Counts<Digest>,
     /// Blobs of views that are being built.
     pub(crate) held: Counts<Digest>,
+    /// Plain blobs, and the compressed ones that they were decoded from.
+    plain: HashMap<Digest, Vec<Digest>>,
     /// Downloads that are running, by the sizes that their callers declare.
     ingests: HashMap<Digest, Vec<u64>>,
     /// Counts blobs that were taken away as bad, so that a build notices.
@@ -216,7 +218,20 @@ impl Refs {
 
     /// Whether something that is no view refers to the blob.
     pub(crate) fn is_blob_rooted(&self, digest: &Digest) -> bool {
-        self.record_blobs.contains(digest) || self.held.contains(digest) || self.ingests.contains_key(digest)
+        let rooted = |digest: &Digest| {
+            self.record_blobs.contains(digest)
+                || self.held.contains(digest)
+                || self.ingests.contains_key(digest)
+        };
+        rooted(digest) || self.plain.get(digest).is_some_and(|encoded| encoded.iter().any(rooted))
+    }
+
+    /// `plain` is what `encoded` was decoded to: what keeps the one keeps the other.
+    pub(crate) fn add_plain(&mut self, plain: &Digest, encoded: &Digest) {
+        let from = self.plain.entry(plain.clone()).or_default();
+        if !from.contains(encoded) {
+            from.push(encoded.clone());
+        }
     }
 
     /// Takes a download for one writer; false if another has it.
@@ -272,7 +287,9 @@ impl Refs {
         if !self.is_blob_rooted(digest) && !self.is_blob_in_view(digest) {
             return None;
         }
-        self.users_of_blobs().remove(digest)
+        let mut users = self.users_of_blobs();
+        let encoded = self.plain.get(digest).into_iter().flatten();
+        users.remove(digest).or_else(|| encoded.into_iter().find_map(|encoded| users.remove(encoded)))
     }
 
     /// A volume that uses the view, in words.

@@ -31,6 +31,7 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct Dirs {
     pub(crate) blobs: Dir,
+    pub(crate) decoded: Dir,
     pub(crate) ingest: Dir,
     pub(crate) views: Dir,
     pub(crate) volumes: Dir,
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) synced_shards: Mutex<std::collections::HashSet<String>>,
     /// Records that are written and not synced yet, by key.
     pub(crate) unsynced_records: Arc<Mutex<crate::records::Unsynced>>,
+    /// Whether what earlier processes decoded is known.
+    pub(crate) decoded_known: AtomicBool,
     refs: Mutex<Refs>,
     clock: OnceLock<UseClock>,
     /// Goes last.
@@ -86,6 +89,7 @@ impl Store {
         let mut refs = Refs::default();
         let dirs = Dirs {
             blobs: dir.open_dir(names::BLOBS)?,
+            decoded: dir.open_dir(names::DECODED)?,
             ingest: dir.open_dir(names::INGEST)?,
             views: dir.open_dir(names::VIEWS)?,
             volumes: dir.open_dir(names::VOLUMES)?,
@@ -115,6 +119,7 @@ impl Store {
                 collecting: Mutex::new(()),
                 synced_shards: Mutex::default(),
                 unsynced_records: Arc::default(),
+                decoded_known: AtomicBool::new(false),
                 refs: Mutex::new(refs),
                 clock: OnceLock::new(),
                 _lock: lock,
@@ -155,6 +160,11 @@ impl Store {
         self.root().join(names::EMPTY)
     }
 
+    /// Where files may be made that go at once: what a crash leaves here is removed at the next start.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.root().join(names::TRASH)
+    }
+
     /// How the store was opened.
     pub fn options(&self) -> &StoreOptions {
         &self.inner.options
@@ -168,6 +178,11 @@ impl Store {
     /// Lets the clock of "last used" run ahead, for tests.
     pub fn let_time_pass(&self, by: Duration) {
         self.inner.clock().advance(by);
+    }
+
+    /// The store whose inside this is.
+    pub(crate) fn of(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::clone(inner) }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -97,6 +97,7 @@ impl Store {
     pub fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         let inner = self.inner();
         inner.load_views();
+        inner.load_decoded()?;
         if let Some(by) = inner.refs().user_of_blob(digest) {
             return Err(StoreError::InUse { what: format!("blob {digest}"), by });
         }
@@ -113,6 +114,7 @@ impl Store {
     pub fn remove_view(&self, id: &str) -> Result<(), StoreError> {
         let inner = self.inner();
         inner.load_views();
+        inner.load_decoded()?;
         let summary = inner.view_summary(id).ok().flatten();
         let (known, user) = {
             let refs = inner.refs();
@@ -173,9 +175,14 @@ impl Inner {
         for name in self.dirs.trash.names()? {
             found.push((self.dirs.trash.clone(), name));
         }
-        for dir in
-            [&self.dirs.views, &self.dirs.volumes, &self.dirs.tags, &self.dirs.ingest, &self.dirs.quarantine]
-        {
+        for dir in [
+            &self.dirs.views,
+            &self.dirs.volumes,
+            &self.dirs.tags,
+            &self.dirs.decoded,
+            &self.dirs.ingest,
+            &self.dirs.quarantine,
+        ] {
             for name in dir.names()?.into_iter().filter(|name| names::is_temporary(name)) {
                 found.push((dir.clone(), name));
             }

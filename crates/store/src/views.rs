@@ -1,7 +1,9 @@
 //! Views: layouts made real as trees of hard links, published under an id that follows from their content.
 
 mod build;
+mod contents;
 mod id;
+mod image;
 mod tree;
 
 use std::path::PathBuf;
@@ -9,15 +11,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use stowage_artifact::digest::Digest;
-use stowage_artifact::{Layout, RelativePath, Source, VolumeAttributes};
+use stowage_artifact::{FilesystemKind, Layout, RelativePath, VolumeAttributes};
 
 use crate::error::StoreError;
 use crate::io::IoError;
-use crate::names::{self, CONDEMNED, TREE, VIEW_FILE};
+use crate::names::{self, CONDEMNED, IMAGE, Sibling, TREE, VIEW_FILE};
 use crate::refs::Health;
 use crate::store::{Inner, Store};
 
 pub use build::ViewError;
+pub(crate) use image::ImageDocument;
 
 /// A published view, ready to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +29,38 @@ pub struct View {
     pub id: String,
     /// The view's directory.
     pub dir: PathBuf,
-    /// The tree that becomes the volume: directories 0555, files 0444 or 0555.
+    /// The tree of the files that are blobs of their own: directories 0555, files 0444 or 0555. It is the volume where there is no
+    /// image.
     pub tree: PathBuf,
+    /// The image of what comes out of tars.
+    pub image: Option<ViewImage>,
+    /// Images that came from a registry and that the kernel mounts itself, the lowest first; [`Self::tree`] lies over them where
+    /// `has_tree` says so.
+    pub filesystems: Vec<ViewFilesystem>,
+    /// Whether there are files in [`Self::tree`].
+    pub has_tree: bool,
     /// Bytes of the files, each name counted.
     pub bytes: u64,
     /// Files and directories, the root among them.
     pub inodes: u64,
+}
+
+/// What the kernel mounts of a view that shows members of tars.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewImage {
+    /// The EROFS image, which holds no data of files.
+    pub path: PathBuf,
+    /// The tars that it points into, in the order in which the mount wants them as devices.
+    pub devices: Vec<PathBuf>,
+}
+
+/// A filesystem image that is a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewFilesystem {
+    /// The blob.
+    pub path: PathBuf,
+    /// What it is an image of.
+    pub kind: FilesystemKind,
 }
 
 /// The attributes that shape a view besides its layout.
@@ -108,6 +137,29 @@ pub(crate) struct Document {
     bytes: u64,
     inodes: u64,
     pub(crate) files: Vec<File>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<ImageDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    filesystems: Vec<Filesystem>,
+}
+
+/// A filesystem image of `view.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Filesystem {
+    digest: Digest,
+    size: u64,
+    kind: FilesystemKind,
+}
+
+impl Document {
+    /// The blobs that the view shows, with their sizes where `view.json` has them.
+    fn blobs(&self) -> impl Iterator<Item = (&Digest, Option<u64>)> {
+        let devices = self.image.iter().flat_map(|image| &image.devices);
+        let files = self.files.iter().map(|file| (&file.digest, Some(file.size)));
+        let filesystems = self.filesystems.iter().map(|layer| (&layer.digest, Some(layer.size)));
+        files.chain(devices.map(|digest| (digest, None))).chain(filesystems)
+    }
 }
 
 /// What is remembered of a view.
@@ -116,15 +168,22 @@ pub(crate) struct Summary {
     bytes: u64,
     inodes: u64,
     blobs: std::collections::BTreeSet<Digest>,
+    /// The devices of the image.
+    image: Option<Vec<Digest>>,
+    filesystems: Vec<Filesystem>,
+    has_tree: bool,
 }
 
 impl Summary {
     fn of(document: &Document) -> Self {
-        let files = document.files.iter().map(|file| file.digest.clone());
+        let shown = document.blobs().map(|(digest, _)| digest.clone());
         Self {
             bytes: document.bytes,
             inodes: document.inodes,
-            blobs: files.chain(document.source.clone()).collect(),
+            blobs: shown.chain(document.source.clone()).collect(),
+            image: document.image.as_ref().map(|image| image.devices.clone()),
+            filesystems: document.filesystems.clone(),
+            has_tree: !document.files.is_empty(),
         }
     }
 
@@ -176,7 +235,17 @@ impl Store {
 impl Inner {
     fn to_view(&self, id: &str, summary: &Summary) -> View {
         let dir = self.io.full(&self.dirs.views.path().join(id));
-        View { id: id.to_owned(), tree: dir.join(TREE), dir, bytes: summary.bytes, inodes: summary.inodes }
+        let blobs = self.io.full(self.dirs.blobs.path());
+        let blob = |digest: &Digest| blobs.join(crate::blobs::blob_path(digest, Sibling::BASE));
+        let image = summary
+            .image
+            .as_ref()
+            .map(|devices| ViewImage { path: dir.join(IMAGE), devices: devices.iter().map(blob).collect() });
+        let filesystem = |layer: &Filesystem| ViewFilesystem { path: blob(&layer.digest), kind: layer.kind };
+        let filesystems = summary.filesystems.iter().map(filesystem).collect();
+        let (bytes, inodes) = (summary.bytes, summary.inodes);
+        let (tree, has_tree) = (dir.join(TREE), summary.has_tree);
+        View { id: id.to_owned(), dir, tree, image, filesystems, has_tree, bytes, inodes }
     }
 
     pub(crate) fn touch_view(&self, id: &str) -> Result<(), StoreError> {
@@ -323,13 +392,5 @@ impl Inner {
             self.condemn(&id, &format!("blob {digest} is bad: {reason}"))?;
         }
         Ok(())
-    }
-}
-
-/// The blob of a file.
-fn digest_of(source: &Source) -> Option<&Digest> {
-    match source {
-        Source::Raw(digest) => Some(digest),
-        _ => None,
     }
 }

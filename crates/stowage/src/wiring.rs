@@ -10,10 +10,10 @@ use stowage_node::NodeCredentials;
 use stowage_registry::{HostPattern, MirrorOptions, PlainHttp, ProxySettings, Registry, RegistryOptions};
 use stowage_store::Store;
 use stowage_sys::TargetRoot;
-use stowage_volumes::{Access, Volumes, VolumesOptions};
+use stowage_volumes::{Access, Volumes};
 
 use crate::Failure;
-use crate::cli::{Command, LogArgs, RegistryArgs, StoreArgs, VolumeArgs};
+use crate::cli::{Command, LogArgs, RegistryArgs, StoreArgs, TarArgs, VolumeArgs};
 
 /// Where CRI-O and podman keep their mirrors, in a format of their own.
 const CRIO_MIRRORS: &str = "/etc/containers/registries.conf";
@@ -124,6 +124,7 @@ pub(crate) async fn volumes(
     store: Store,
     registry: Registry,
     downloads: EngineOptions,
+    tars: TarArgs,
 ) -> Result<Volumes, Failure> {
     // One caller: nobody else is to be left room.
     let engine = Engine::new(
@@ -135,7 +136,7 @@ pub(crate) async fn volumes(
         },
     );
     let root = TargetRoot::open(Path::new("/"))?;
-    let volumes = Volumes::new(store, engine, registry, root, VolumesOptions::default());
+    let volumes = Volumes::new(store, engine, registry, root, tars.options());
     volumes.recover().await?;
     Ok(volumes)
 }

@@ -22,6 +22,11 @@ struct CacheLabel {
     cache: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct BackingLabel {
+    backing: String,
+}
+
 /// Numbers of the store at one moment; all sizes in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreNumbers {
@@ -66,6 +71,7 @@ struct Inner {
     views: Gauge,
     volumes: Gauge,
     flights: Gauge,
+    erofs: Family<BackingLabel, Gauge>,
     probe: Mutex<Option<Probe>>,
 }
 
@@ -130,6 +136,8 @@ impl Metrics {
         let views = gauge("store_views", "Views ready to be mounted");
         let volumes = gauge("volumes", "Volumes with a record");
         let flights = gauge("flights", "Downloads running now");
+        let erofs = Family::default();
+        registry.register("erofs", "How files out of tars are mounted on this node", erofs.clone());
         Self(Arc::new(Inner {
             registry,
             publishes,
@@ -147,6 +155,7 @@ impl Metrics {
             views,
             volumes,
             flights,
+            erofs,
             probe: Mutex::new(None),
         }))
     }
@@ -154,6 +163,11 @@ impl Metrics {
     /// Asks `probe` for the numbers of the store at each scrape.
     pub fn watch_store(&self, probe: impl Fn() -> StoreNumbers + Send + Sync + 'static) {
         *self.0.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(probe));
+    }
+
+    /// Files out of tars are mounted through `backing`: `file`, `loop`, or `none` where the kernel cannot.
+    pub fn erofs(&self, backing: &str) {
+        self.0.erofs.get_or_create(&BackingLabel { backing: backing.to_owned() }).set(1);
     }
 
     /// One `NodePublishVolume` call ended with `result` (`ok` or a gRPC code).

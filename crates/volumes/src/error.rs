@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stowage_artifact::{Digest, LayoutError, ManifestError, SelectError};
 use stowage_engine::{FetchError, OciLayoutError};
 use stowage_registry::RegistryError;
-use stowage_store::{AdmitError, SourceErrorKind, StoreError, ViewError};
+use stowage_store::{AdmitError, DecodeError, ImageError, SourceErrorKind, StoreError, ViewError};
 use stowage_sys::{InspectError, MountError, TargetError, UnmountError};
 
 /// What a failure means; the RPC layer turns each into one status code.
@@ -185,6 +185,18 @@ pub enum PublishError {
         /// Which layer, and why.
         source: Arc<LayoutError>,
     },
+    /// The kernel cannot show the members of tars.
+    #[error(
+        "{reference} cannot be mounted: {layer} is a tar, whose files need EROFS, and {why}; set `tar: file` to mount the tar itself"
+    )]
+    NoErofs {
+        /// What was asked for.
+        reference: String,
+        /// The first tar.
+        layer: String,
+        /// What the kernel lacks.
+        why: String,
+    },
     /// An image layout directory cannot be read.
     #[error("cannot pull {reference}: {source}")]
     LayoutDirectory {
@@ -301,7 +313,8 @@ impl PublishError {
             Self::Registry { source, .. } => registry_meaning(source),
             Self::Manifest { .. } | Self::NestedIndex { .. } | Self::Select { .. } => Meaning::Invalid,
             Self::LayoutDirectory { .. } | Self::LayoutEntry { .. } => Meaning::Invalid,
-            Self::Layout { source, .. } => layout_meaning(source),
+            Self::Layout { .. } => Meaning::Invalid,
+            Self::NoErofs { .. } => Meaning::Unsupported,
             Self::Fetch { source, .. } => fetch_meaning(source),
             Self::WrongSize { .. } => Meaning::DataLoss,
             Self::View { source, .. } => view_meaning(source),
@@ -346,13 +359,6 @@ fn registry_meaning(error: &RegistryError) -> Meaning {
     }
 }
 
-fn layout_meaning(error: &LayoutError) -> Meaning {
-    match error {
-        LayoutError::NeedsTarView { .. } | LayoutError::NeedsDecoding { .. } => Meaning::Unsupported,
-        _ => Meaning::Invalid,
-    }
-}
-
 fn fetch_meaning(error: &FetchError) -> Meaning {
     match error {
         FetchError::Source(source) => match source.kind {
@@ -377,7 +383,8 @@ fn fetch_meaning(error: &FetchError) -> Meaning {
 
 fn mount_meaning(error: &MountError) -> Meaning {
     match error {
-        MountError::Unsupported { .. } => Meaning::Unsupported,
+        MountError::Unsupported { .. } | MountError::NoLoopNode { .. } => Meaning::Unsupported,
+        MountError::NeedsDevices { .. } | MountError::LayerCount { .. } => Meaning::Invalid,
         MountError::Target(source) => target_meaning(source),
         MountError::TableFull { .. } => Meaning::Exhausted,
         MountError::Kernel { .. }
@@ -385,6 +392,7 @@ fn mount_meaning(error: &MountError) -> Meaning {
         | MountError::NotAMount { .. }
         | MountError::NotReadOnly { .. }
         | MountError::Staging { .. }
+        | MountError::NotAFile { .. }
         | MountError::Inspect(_) => Meaning::Internal,
     }
 }
@@ -403,9 +411,25 @@ fn view_meaning(error: &ViewError) -> Meaning {
     match error {
         // A blob went into quarantine meanwhile; the next try fetches it again.
         ViewError::MissingBlobs(_) => Meaning::Unavailable,
-        ViewError::UnknownSource(_) => Meaning::Unsupported,
+        ViewError::Unsupported(_) => Meaning::Unsupported,
         ViewError::WrongSize { .. } => Meaning::DataLoss,
+        ViewError::Decode(source) => decode_meaning(source),
+        ViewError::Tar { .. }
+        | ViewError::Merge(_)
+        | ViewError::Image(ImageError::TooLarge)
+        | ViewError::Collision { .. }
+        | ViewError::Claim { .. }
+        | ViewError::NothingLeft => Meaning::Invalid,
+        ViewError::Image(ImageError::Write(_)) => Meaning::Internal,
         ViewError::Store(source) => store_meaning(source),
+    }
+}
+
+fn decode_meaning(error: &DecodeError) -> Meaning {
+    match error {
+        DecodeError::Malformed { .. } | DecodeError::TooLarge { .. } => Meaning::Invalid,
+        DecodeError::NoRoom { .. } => Meaning::Exhausted,
+        DecodeError::Store(source) => store_meaning(source),
     }
 }
 

@@ -50,11 +50,11 @@ impl Inner {
         for digest in resolved.plan.layout.inline().keys() {
             present.remove(digest);
         }
-        for (digest, _) in &missing.blobs {
+        for digest in missing.blobs.keys() {
             present.remove(digest);
         }
         let pulled = Brought {
-            fetched: missing.blobs.iter().map(|(_, size)| size).sum(),
+            fetched: missing.blobs.values().map(|need| need.size).sum(),
             cached: present.values().sum(),
         };
 
@@ -75,13 +75,15 @@ impl Inner {
         let source = origin.source();
         let mut progress: Vec<BlobProgress> = Vec::new();
         let downloads = FuturesUnordered::new();
-        for (digest, size) in missing.blobs {
+        for (digest, need) in missing.blobs {
+            let size = need.size;
             let mut ticket = self.engine.join(FetchRequest {
                 digest: digest.clone(),
                 size,
                 source: Arc::clone(&source),
                 namespace: request.namespace.clone(),
                 authority: Some(scope.authority(&self.store)),
+                decode: need.decode(),
             });
             let watch = ticket.watch();
             progress.push(Box::new(move || watch.borrow().done));

@@ -5,14 +5,16 @@
 //! the registry would. A registry of a tenant's own that merely lists a stranger's digest proves nothing: only a
 //! host that has itself delivered the bytes to this node is believed when it answers 200 to a HEAD.
 
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt as _;
+use rand::seq::IndexedRandom as _;
 use stowage_artifact::{Digest, Reference};
 use stowage_registry::{RegistryError, Repository};
-use stowage_store::{Principal, Store};
+use stowage_store::{Principal, Sample, Store};
 
 use crate::Inner;
 use crate::error::{PublishError, store_error};
@@ -155,15 +157,15 @@ impl Inner {
             .blocking("look for a grant", move || {
                 let granted = known.has(&inner.store, &wanted);
                 let origin = inner.store.grants().has_origin(&known.host, &wanted);
-                Ok((granted, origin, inner.store.blob_size(&wanted)))
+                Ok((granted, origin, Evidence::of(&inner.store, &wanted)?))
             })
             .await?;
         if granted {
             return Ok(());
         }
         // The declared size is the tenant's word: with one that is too small, almost nothing would have to be shown.
-        if let Some(stored) = stored
-            && stored != size
+        if let Some((_, stored)) = &stored
+            && *stored != size
         {
             let (reference, digest) = (reference.to_string(), digest.clone());
             return Err(PublishError::WrongSize { reference, digest, declared: size });
@@ -176,7 +178,8 @@ impl Inner {
             false
         };
         if !believed {
-            for range in samples(size) {
+            let evidence = stored.map_or(Evidence::Stored, |(evidence, _)| evidence);
+            for Probe { range, sample } in probes(size, &evidence) {
                 let served = repository.read_range(digest, range.clone()).await.map_err(|error| {
                     // A registry that has the name but not the bytes shows no access to them.
                     if matches!(error, RegistryError::NotFound { .. }) {
@@ -187,12 +190,17 @@ impl Inner {
                 })?;
                 let (inner, wanted) = (Arc::clone(self), digest.clone());
                 let same = self
-                    .blocking("compare a blob with the registry's", move || {
-                        let file = inner.store.open_blob(&wanted).map_err(store_error("open a blob"))?;
-                        let mut stored = vec![0; (range.end - range.start) as usize];
-                        file.read_exact_at(&mut stored, range.start)
-                            .map_err(|error| store_error("read a blob")(error.into()))?;
-                        Ok(stored == served)
+                    .blocking("compare a blob with the registry's", move || match sample {
+                        Some(sample) => Ok(sample.is(&served)),
+                        // The digest decides, whether the blob itself is here or only what it decodes to.
+                        None if range == (0..size) => Ok(Digest::of(wanted.algorithm(), &served) == wanted),
+                        None => {
+                            let file = inner.store.open_blob(&wanted).map_err(store_error("open a blob"))?;
+                            let mut stored = vec![0; (range.end - range.start) as usize];
+                            file.read_exact_at(&mut stored, range.start)
+                                .map_err(|error| store_error("read a blob")(error.into()))?;
+                            Ok(stored == served)
+                        }
                     })
                     .await?;
                 if !same {
@@ -216,21 +224,53 @@ fn no_possession(reference: &Reference, digest: &Digest, repository: &Repository
     }
 }
 
+/// What the registry's bytes are compared with.
+#[derive(Clone, Debug)]
+enum Evidence {
+    /// The blob is in the store.
+    Stored,
+    /// Only what it decodes to is; of the blob itself these are remembered.
+    Samples(Vec<Sample>),
+}
+
+impl Evidence {
+    /// What the store has of a blob, and the blob's size.
+    fn of(store: &Store, digest: &Digest) -> Result<Option<(Self, u64)>, PublishError> {
+        if let Some(size) = store.blob_size(digest) {
+            return Ok(Some((Self::Stored, size)));
+        }
+        let decoded = store.decoded(digest).map_err(store_error("look for what a blob was decoded to"))?;
+        Ok(decoded.map(|decoded| (Self::Samples(decoded.samples().to_vec()), decoded.size())))
+    }
+}
+
+/// A range that the registry has to serve, and what is remembered of it where the blob is not here.
+#[derive(Debug)]
+struct Probe {
+    range: Range<u64>,
+    sample: Option<Sample>,
+}
+
 /// The ranges that prove possession of a blob of `size` bytes.
-fn samples(size: u64) -> Vec<std::ops::Range<u64>> {
-    if size == 0 {
-        return Vec::new();
+fn probes(size: u64, evidence: &Evidence) -> Vec<Probe> {
+    let unremembered = |range: Range<u64>| Probe { range, sample: None };
+    match evidence {
+        _ if size == 0 => Vec::new(),
+        Evidence::Stored if size > WHOLE_BYTES => {
+            let mut random = rand::rng();
+            (0..SAMPLES)
+                .map(|_| {
+                    let start = random.random_range(0..=size - SAMPLE_BYTES);
+                    unremembered(start..start + SAMPLE_BYTES)
+                })
+                .collect()
+        }
+        Evidence::Samples(samples) if !samples.is_empty() => samples
+            .sample(&mut rand::rng(), SAMPLES as usize)
+            .map(|sample| Probe { range: sample.range(), sample: Some(sample.clone()) })
+            .collect(),
+        Evidence::Stored | Evidence::Samples(_) => vec![unremembered(0..size)],
     }
-    if size <= WHOLE_BYTES {
-        return std::iter::once(0..size).collect();
-    }
-    let mut random = rand::rng();
-    (0..SAMPLES)
-        .map(|_| {
-            let start = random.random_range(0..=size - SAMPLE_BYTES);
-            start..start + SAMPLE_BYTES
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -239,15 +279,21 @@ mod tests {
 
     #[test]
     fn small_blobs_are_read_whole_and_large_ones_sampled_within_bounds() {
-        assert!(samples(0).is_empty());
+        let ranges = |size: u64| -> Vec<Range<u64>> {
+            probes(size, &Evidence::Stored).into_iter().map(|probe| probe.range).collect()
+        };
+        assert!(ranges(0).is_empty());
         for size in [5, WHOLE_BYTES] {
-            assert!(samples(size).into_iter().eq(std::iter::once(0..size)), "{size}");
+            assert!(ranges(size).into_iter().eq(std::iter::once(0..size)), "{size}");
+            assert!(
+                probes(size, &Evidence::Samples(Vec::new())).iter().all(|probe| probe.range == (0..size))
+            );
         }
         for size in [WHOLE_BYTES + 1, 10 << 30] {
-            let ranges = samples(size);
+            let ranges = ranges(size);
             assert_eq!(ranges.len() as u64, SAMPLES);
             assert!(ranges.iter().all(|range| range.end <= size && range.end - range.start == SAMPLE_BYTES));
         }
-        assert_ne!(samples(10 << 30), samples(10 << 30), "the ranges must not be guessable");
+        assert_ne!(ranges(10 << 30), ranges(10 << 30), "the ranges must not be guessable");
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Locks, in this order: target, view, (flight, refs inside engine and store). None is held across the network.
 
+mod erofs;
 mod error;
 mod fetch;
 mod grants;
@@ -15,6 +16,7 @@ mod inspect;
 mod job;
 mod keyed;
 mod mount;
+mod needs;
 mod origin;
 mod plans;
 mod policy;
@@ -37,11 +39,12 @@ use stowage_artifact::{Digest, MAX_MANIFEST_BYTES, Platform};
 use stowage_engine::Engine;
 use stowage_registry::Registry;
 use stowage_store::Store;
-use stowage_sys::{Mounter, TargetRoot};
+use stowage_sys::{ErofsBackingChoice, ErofsSupport, Mounter, TargetRoot};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use erofs::READ_AHEAD_KIB;
 pub use error::{Meaning, PublishError};
 pub use inspect::inspect;
 pub use policy::Policy;
@@ -73,6 +76,12 @@ pub struct VolumesOptions {
     pub policy: Policy,
     /// How mounts are built.
     pub mounter: Mounter,
+    /// How the kernel reads the tars behind a volume; found out where nothing is said.
+    pub erofs: ErofsBackingChoice,
+    /// Whether the kernel may mount filesystem images that came from a registry: it would parse what a stranger wrote.
+    pub allow_filesystem_layers: bool,
+    /// How far the kernel reads ahead in files that come out of tars, in KiB.
+    pub read_ahead_kib: u32,
 }
 
 impl Default for VolumesOptions {
@@ -83,6 +92,9 @@ impl Default for VolumesOptions {
             max_pending_volumes: 1000,
             policy: Policy::default(),
             mounter: Mounter::default(),
+            erofs: ErofsBackingChoice::default(),
+            allow_filesystem_layers: false,
+            read_ahead_kib: erofs::READ_AHEAD_KIB,
         }
     }
 }
@@ -112,6 +124,8 @@ struct Inner {
     empty_dir: PathBuf,
     /// The label of every volume's superblock, where SELinux is on.
     selinux_label: Option<&'static str>,
+    /// How the members of tars are shown here, once somebody wanted to know.
+    erofs: OnceLock<ErofsSupport>,
     options: VolumesOptions,
     jobs: job::Jobs,
     targets: keyed::KeyedLocks<PathBuf>,
@@ -145,6 +159,7 @@ impl Volumes {
                 mounter: options.mounter.clone(),
                 empty_dir,
                 selinux_label: stowage_sys::selinux_enabled().then_some(CONTAINER_FILE),
+                erofs: OnceLock::new(),
                 options,
                 jobs: job::Jobs::default(),
                 targets: keyed::KeyedLocks::default(),

@@ -2,7 +2,8 @@
 //!
 //! `readonly: true` binds the tree. `readonly: false` puts the tree behind an overlay of lower layers only, whose
 //! superblock is read-only whatever a container runtime does with the mount's flags; the overlay is mounted
-//! once a view and cloned for each further volume, so that pods share its page cache.
+//! once a view and cloned for each further volume, so that pods share its page cache. What comes out of tars is an EROFS
+//! image, read-only by nature, mounted and cloned in the same way; the view's other files lie over it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Inner {
     }
 
     fn attach(&self, record: &VolumeRecord, view: &View, target: &Target) -> Result<Attached, MountError> {
-        if !self.is_overlay(record) {
+        if !self.has_superblock(record, view) {
             return self.mounter.bind_readonly(&view.tree)?.attach(target);
         }
         if let Some(live) = self.live_target(record, view) {
@@ -64,20 +65,26 @@ impl Inner {
                 }
             }
         }
-        let overlay = match self.selinux_label {
-            None => self.mounter.overlay_readonly(&view.tree, &self.empty_dir),
-            Some(label) => self.mounter.overlay_readonly_labelled(&view.tree, &self.empty_dir, label),
+        let mount = match (&view.image, self.selinux_label) {
+            (Some(image), _) => self.mount_image(view, image),
+            (None, _) if !view.filesystems.is_empty() => self.mount_filesystems(view),
+            (None, None) => self.mounter.overlay_readonly(&view.tree, &self.empty_dir),
+            (None, Some(label)) => self.mounter.overlay_readonly_labelled(&view.tree, &self.empty_dir, label),
         };
-        overlay?.attach(target)
+        mount?.attach(target)
     }
 
-    /// Whether the volume is an overlay. Where SELinux is on every volume is one: its superblock carries the label
-    /// that containers may read, so that nobody relabels the store's blobs.
-    fn is_overlay(&self, record: &VolumeRecord) -> bool {
-        !record.readonly || self.selinux_label.is_some()
+    /// Whether the volume has a superblock of its own kind, which all volumes of the view share, and is no bind of the
+    /// store's tree. Where SELinux is on every volume has: it carries the label that containers may read, so that
+    /// nobody relabels the store's blobs.
+    fn has_superblock(&self, record: &VolumeRecord, view: &View) -> bool {
+        view.image.is_some()
+            || !view.filesystems.is_empty()
+            || !record.readonly
+            || self.selinux_label.is_some()
     }
 
-    /// A target at which the overlay of this view is mounted.
+    /// A target at which the superblock of this view is mounted.
     fn live_target(&self, record: &VolumeRecord, view: &View) -> Option<PathBuf> {
         let records = self.store.records_of_view(&view.id).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the records; mounting the view anew");
@@ -85,7 +92,7 @@ impl Inner {
         });
         records
             .into_iter()
-            .filter(|other| self.is_overlay(other) && other.target != record.target)
+            .filter(|other| self.has_superblock(other, view) && other.target != record.target)
             .filter(|other| other.state == RecordState::Mounted)
             .find(|other| is_healthy(other).unwrap_or(false))
             .map(|other| other.target)

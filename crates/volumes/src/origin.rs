@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stowage_artifact::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, Reference};
 use stowage_engine::{OciLayoutError, OciLayoutSource};
-use stowage_registry::Repository;
+use stowage_registry::{RawManifest, RegistryError, Repository};
 use stowage_store::{BlobSource, Principal};
 
 use crate::error::PublishError;
@@ -70,10 +70,13 @@ impl Origin {
     ) -> Result<RawDocument, PublishError> {
         match self {
             Self::Registry(repository) => {
-                let raw = repository
-                    .manifest(&reference.with_digest(digest.clone()))
-                    .await
-                    .map_err(registry_error(reference))?;
+                let raw = match repository.manifest(&reference.with_digest(digest.clone())).await {
+                    Err(error) if is_for_tags_only(&error) => {
+                        by_tag(repository, reference, digest).await.ok_or(error)
+                    }
+                    answer => answer,
+                };
+                let raw = raw.map_err(registry_error(reference))?;
                 Ok(RawDocument { bytes: raw.bytes.to_vec(), media_type: raw.media_type })
             }
             Self::Layout(layout, _) => {
@@ -104,6 +107,17 @@ impl Origin {
             }
         }
     }
+}
+
+/// How a registry answers that knows manifests by their tags only, as Ollama's has been seen to do.
+fn is_for_tags_only(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::NotFound { .. } | RegistryError::Unavailable { .. })
+}
+
+/// The manifest behind the reference's tag, if that is the one with this digest.
+async fn by_tag(repository: &Repository, reference: &Reference, digest: &Digest) -> Option<RawManifest> {
+    let tag = reference.without_digest()?;
+    repository.manifest(&tag).await.ok().filter(|raw| raw.digest == *digest)
 }
 
 /// Reads from the directory off the async workers.

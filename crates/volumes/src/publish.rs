@@ -9,7 +9,7 @@
 //! Steps that only wait or talk to the network can be dropped at any point. Steps that change the disk or the
 //! mount table are awaited to their end, under the locks of `store.md`: target, view, (flight, refs within).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use stowage_store::{RecordState, StoreError, View, VolumeRecord};
 
 use crate::error::{ClearError, PublishError, store_error};
 use crate::job::{Entry, Job, Outcome};
+use crate::needs::{Need, needs};
 use crate::origin::Origin;
 use crate::request::{Arguments, PublishRequest, Published, VolumeKey};
 use crate::reservations::Reserved;
@@ -37,7 +38,7 @@ enum Found {
 
 /// The blobs that the node lacks, and the room that they have been promised.
 pub(crate) struct Missing {
-    pub(crate) blobs: Vec<(Digest, u64)>,
+    pub(crate) blobs: BTreeMap<Digest, Need>,
     pub(crate) room: HashMap<Digest, Arc<Reserved>>,
     /// The view, where it is there already: it keeps its blobs, and the record names it.
     pub(crate) view: Option<View>,
@@ -158,6 +159,7 @@ impl Inner {
                 async move { resolver.resolve(pinned).await }
             })
             .await?;
+        self.check_kernel(&resolved).await?;
         let mut missing = self.pin(request, &resolved).await?;
         let ready = missing.view.take();
         let pulled = job.unless_ended(id, self.bring(job, request, &origin, &resolved, missing)).await?;
@@ -188,6 +190,25 @@ impl Inner {
             told(&published);
         }
         Ok(published)
+    }
+
+    /// Refuses what this kernel cannot show, before a byte is fetched for it.
+    async fn check_kernel(self: &Arc<Self>, resolved: &Resolved) -> Result<(), PublishError> {
+        // One that has a name is a file where it turns out to be no tar.
+        let Some(tar) = resolved.plan.layout.tars().iter().find(|tar| tar.fallback.is_none()) else {
+            return Ok(());
+        };
+        let (reference, layer) = (resolved.reference.to_string(), tar.origin.clone());
+        let inner = Arc::clone(self);
+        self.blocking("look for EROFS", move || {
+            let support = inner.erofs_support();
+            if support.backing.is_some() {
+                return Ok(());
+            }
+            let why = support.why.clone().unwrap_or_else(|| "this kernel has none".to_owned());
+            Err(PublishError::NoErofs { reference, layer, why })
+        })
+        .await
     }
 
     /// The registry that the request names, asked with the request's own credential.
@@ -241,20 +262,22 @@ impl Inner {
         resolved: &Resolved,
     ) -> Result<Missing, PublishError> {
         if let Some(view) = self.pin_view(request, resolved).await? {
-            return Ok(Missing { blobs: Vec::new(), room: HashMap::new(), view: Some(view) });
+            return Ok(Missing { blobs: BTreeMap::new(), room: HashMap::new(), view: Some(view) });
         }
         let record = pending_record(request, resolved, None);
-        let wanted = resolved.plan.layout.blobs();
+        let wanted = needs(&resolved.plan.layout);
         let inline = resolved.plan.layout.inline().clone();
         let (inner, reference) = (Arc::clone(self), request.attributes.reference.clone());
         self.blocking("pin the volume's blobs", move || {
             let missing = inner.store.pin(&record).map_err(store_error("write the volume's record"))?;
-            let mut blobs = Vec::new();
+            let mut blobs = BTreeMap::new();
             for digest in missing {
                 if let Some(bytes) = inline.get(&digest) {
                     inner.store.put_blob(&digest, bytes).map_err(store_error("store an inline blob"))?;
-                } else if let Some(size) = wanted.get(&digest) {
-                    blobs.push((digest, *size));
+                } else if let Some(need) = wanted.get(&digest)
+                    && need.is_missing(&inner.store, &digest).map_err(store_error("look for a blob"))?
+                {
+                    blobs.insert(digest, *need);
                 }
             }
             let room = inner.reservations.admit(&inner.store, &blobs).map_err(|error| {

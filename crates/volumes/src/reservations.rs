@@ -1,17 +1,20 @@
 //! Room on the disk that downloads have been promised. Volumes that share a download share its room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use stowage_artifact::Digest;
 use stowage_store::{Admission, AdmitError, Store};
 
+use crate::needs::Need;
+
 /// The room for one blob; given back when the last volume that waits for it lets go.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     /// Shared with the other blobs that were admitted in one step.
     admission: Arc<Admission>,
+    /// Of the download itself; what it decodes to keeps its room to the end.
     bytes: u64,
     on_disk: AtomicBool,
 }
@@ -35,7 +38,7 @@ impl Reservations {
     pub(crate) fn admit(
         &self,
         store: &Store,
-        blobs: &[(Digest, u64)],
+        blobs: &BTreeMap<Digest, Need>,
     ) -> Result<HashMap<Digest, Arc<Reserved>>, AdmitError> {
         let mut shared = HashMap::new();
         if blobs.is_empty() {
@@ -45,15 +48,15 @@ impl Reservations {
         promised.retain(|_, reserved| reserved.strong_count() > 0);
         let mut new = Vec::new();
         let mut needed = 0_u64;
-        for blob in blobs {
-            let (digest, size) = blob;
-            if let Some(reserved) = promised.get(blob).and_then(Weak::upgrade) {
+        for (digest, need) in blobs {
+            let blob = (digest.clone(), need.size);
+            if let Some(reserved) = promised.get(&blob).and_then(Weak::upgrade) {
                 shared.insert(digest.clone(), reserved);
             } else {
                 // What an interrupted download has on the disk needs no room again.
-                let bytes = size.saturating_sub(store.ingest_bytes(digest, *size));
-                needed = needed.saturating_add(bytes);
-                new.push((blob, bytes));
+                let there = store.ingest_bytes(digest, need.size);
+                needed = needed.saturating_add(need.room().saturating_sub(there));
+                new.push((blob, need.size.saturating_sub(there)));
             }
         }
         let admission = Arc::new(store.admit(needed, new.len() as u64)?);
@@ -63,8 +66,8 @@ impl Reservations {
                 bytes,
                 on_disk: AtomicBool::new(false),
             });
-            promised.insert(blob.clone(), Arc::downgrade(&reserved));
-            shared.insert(blob.0.clone(), reserved);
+            shared.insert(blob.0.clone(), Arc::clone(&reserved));
+            promised.insert(blob, Arc::downgrade(&reserved));
         }
         Ok(shared)
     }
@@ -77,6 +80,10 @@ mod tests {
 
     use super::*;
 
+    fn needs(digest: Digest, size: u64) -> BTreeMap<Digest, Need> {
+        BTreeMap::from([(digest, Need { size, raw: true, ..Need::default() })])
+    }
+
     #[test]
     fn a_shared_download_is_promised_room_once_and_gives_it_back() {
         let dir = tempfile::tempdir().unwrap();
@@ -86,15 +93,15 @@ mod tests {
             ..StoreOptions::default()
         };
         let store = Store::open(&dir.path().join("store"), options).unwrap();
-        let blob = |name: &str| (Digest::of(Algorithm::Sha256, name.as_bytes()), 60 << 20);
+        let blob = |name: &str| needs(Digest::of(Algorithm::Sha256, name.as_bytes()), 60 << 20);
         let reservations = Reservations::default();
-        let first = reservations.admit(&store, &[blob("a")]).unwrap();
-        let second = reservations.admit(&store, &[blob("a")]).unwrap();
-        assert!(reservations.admit(&store, &[blob("b")]).is_err(), "60 + 60 of 100 MiB");
+        let first = reservations.admit(&store, &blob("a")).unwrap();
+        let second = reservations.admit(&store, &blob("a")).unwrap();
+        assert!(reservations.admit(&store, &blob("b")).is_err(), "60 + 60 of 100 MiB");
         drop(first);
-        assert!(reservations.admit(&store, &[blob("b")]).is_err(), "the second volume still waits");
+        assert!(reservations.admit(&store, &blob("b")).is_err(), "the second volume still waits");
         drop(second);
-        assert!(reservations.admit(&store, &[blob("b")]).is_ok());
+        assert!(reservations.admit(&store, &blob("b")).is_ok());
     }
 
     #[test]
@@ -108,8 +115,8 @@ mod tests {
         let store = Store::open(&dir.path().join("store"), options).unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"a");
         let reservations = Reservations::default();
-        let _liar = reservations.admit(&store, &[(digest.clone(), 1)]).unwrap();
-        assert!(reservations.admit(&store, &[(digest, 200 << 20)]).is_err(), "200 of 100 MiB");
+        let _liar = reservations.admit(&store, &needs(digest.clone(), 1)).unwrap();
+        assert!(reservations.admit(&store, &needs(digest, 200 << 20)).is_err(), "200 of 100 MiB");
     }
 
     #[test]
@@ -123,16 +130,16 @@ mod tests {
         let store = Store::open(&dir.path().join("store"), options).unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"a");
         let reservations = Reservations::default();
-        let held = reservations.admit(&store, &[(digest.clone(), 60 << 20)]).unwrap();
+        let held = reservations.admit(&store, &needs(digest.clone(), 60 << 20)).unwrap();
         let ingest = store.ingest(&digest, 60 << 20).unwrap();
         ingest.preallocate().unwrap();
         for _ in 0..2 {
             held[&digest].on_disk();
         }
-        let other = (Digest::of(Algorithm::Sha256, b"b"), 30 << 20);
-        assert!(reservations.admit(&store, std::slice::from_ref(&other)).is_ok());
+        let other = needs(Digest::of(Algorithm::Sha256, b"b"), 30 << 20);
+        assert!(reservations.admit(&store, &other).is_ok());
         drop((held, ingest));
         // A restart finds the bytes of the interrupted download in place.
-        assert!(reservations.admit(&store, &[(digest, 60 << 20)]).is_ok());
+        assert!(reservations.admit(&store, &needs(digest, 60 << 20)).is_ok());
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use stowage_artifact::{
-    Digest, Document, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform, PullPolicy, Reference,
-    VolumeAttributes, needs_config, plan,
+    Descriptor, Digest, Document, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform, PullPolicy,
+    Reference, VolumeAttributes, needs_config, plan,
 };
 use stowage_store::{Principal, ViewSpec};
 
@@ -63,8 +63,9 @@ impl Resolver<'_> {
             return Ok(known);
         }
         let mut documents = Vec::new();
-        let (manifest_digest, manifest) = self.manifest(&digest, &mut documents).await?;
-        let options = PlanOptions::from(attributes);
+        let (manifest_digest, manifest, index_entry) = self.manifest(&digest, &mut documents).await?;
+        let allow_filesystem_layers = self.cache.is_some_and(|inner| inner.options.allow_filesystem_layers);
+        let options = PlanOptions { index_entry, allow_filesystem_layers, ..PlanOptions::from(attributes) };
         let config = if needs_config(&manifest, &options) {
             documents.push(manifest.config.digest.clone());
             Some(self.config(&manifest).await?)
@@ -104,28 +105,30 @@ impl Resolver<'_> {
             .await
     }
 
-    /// The manifest that `digest` leads to, through indexes where it names one; notes every document on the way.
+    /// The manifest that `digest` leads to, through indexes where it names one, with the entry of the last of them; notes every
+    /// document on the way.
     async fn manifest(
         &self,
         digest: &Digest,
         documents: &mut Vec<Digest>,
-    ) -> Result<(Digest, Manifest), PublishError> {
+    ) -> Result<(Digest, Manifest, Option<Descriptor>), PublishError> {
         let reference = || self.attributes.reference.to_string();
-        let mut digest = digest.clone();
+        let (mut digest, mut entry) = (digest.clone(), None);
         for _ in 0..=MAX_INDEX_DEPTH {
             documents.push(digest.clone());
             match self.document(&digest).await? {
-                Document::Manifest(manifest) => return Ok((digest, manifest)),
+                Document::Manifest(manifest) => return Ok((digest, manifest, entry)),
                 Document::Index(index) => {
                     let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
-                    digest = index
+                    let chosen = index
                         .select(platform.as_ref(), variant.as_ref(), self.platform)
                         .map_err(|error| PublishError::Select {
                             reference: reference(),
                             source: Arc::new(error),
                         })?
-                        .digest
                         .clone();
+                    digest = chosen.digest.clone();
+                    entry = Some(chosen);
                 }
             }
         }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use super::{MAX_LAYERS, ManifestError};
 use crate::descriptor::Descriptor;
@@ -39,6 +39,7 @@ pub(super) struct WireDescriptor {
     digest: String,
     size: Option<Number>,
     annotations: Option<BTreeMap<String, String>>,
+    name: Option<Value>,
     artifact_type: Option<String>,
     platform: Option<WirePlatform>,
     data: Option<String>,
@@ -76,6 +77,8 @@ impl WireDescriptor {
             digest,
             size,
             annotations: self.annotations.unwrap_or_default(),
+            // No field of the specification, so anything else under this key is somebody else's.
+            name: self.name.as_ref().and_then(Value::as_str).map(str::to_owned),
             artifact_type: self.artifact_type,
             platform: self.platform.and_then(WirePlatform::read),
             data,

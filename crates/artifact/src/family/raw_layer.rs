@@ -1,12 +1,13 @@
-//! Raw layers (image-spec pull request 1197): a layer is a file, and an annotation is its path in the image.
+//! Raw layers (opencontainers/image-spec pull request 1197): a layer is a file, and an annotation is its path in the
+//! image. Other layers of such an image are its tars.
 
-use super::{Family, Rules};
+use super::{Family, Rules, TarPolicy, member};
 use crate::document::Manifest;
 
 const RAW_LAYER: &str = "application/vnd.oci.image.layer.v1.raw";
 
 pub(super) const RULES: Rules =
-    Rules { family: Family::RawLayer, claims, needs_config: false, members: super::any_members };
+    Rules { tars: TarPolicy::IMAGE, ..Rules::new(Family::RawLayer, claims, member::any_members) };
 
 fn claims(manifest: &Manifest) -> bool {
     manifest.layers.iter().any(|layer| {

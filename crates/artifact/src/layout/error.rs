@@ -1,8 +1,8 @@
 //! Why a manifest cannot become a volume.
 
-use crate::attributes::LayoutMode;
 use crate::digest::Digest;
 use crate::excerpt::excerpt;
+use crate::family::Family;
 use crate::relative_path::{PathError, RelativePath};
 
 /// Why a manifest cannot become a volume.
@@ -15,6 +15,16 @@ pub enum LayoutError {
         layer: String,
         /// Which annotation.
         annotation: &'static str,
+        /// What is wrong with the name.
+        source: PathError,
+    },
+    /// What a family takes a layer's name from holds no path that a volume may have.
+    #[error("{layer} is named by {by}, which is refused: {source}")]
+    Named {
+        /// Which layer.
+        layer: String,
+        /// Where the name stands.
+        by: &'static str,
         /// What is wrong with the name.
         source: PathError,
     },
@@ -68,35 +78,43 @@ pub enum LayoutError {
         /// At how many paths.
         copies: usize,
     },
-    /// A layer is a tar, whose members would be the files.
-    #[error(
-        "{layer} is a tar whose members would become files, which this version cannot do yet: set the attribute `tar: file` to get it as one file"
-    )]
-    NeedsTarView {
-        /// Which layer.
-        layer: String,
-    },
     /// A layer is a tar and the attributes say `tar: reject`.
     #[error("{layer} is a tar, and the attribute `tar: reject` allows none: exclude it or use `tar: file`")]
     TarRejected {
         /// Which layer.
         layer: String,
     },
-    /// A layer is compressed outside a tar.
+    /// A filesystem image without a name, where none is mounted.
     #[error(
-        "{layer} is compressed with {codec}, which this version cannot decode yet: push it uncompressed or use `layout: oci`"
-    )]
-    NeedsDecoding {
-        /// Which layer.
-        layer: String,
-        /// `gzip` or `zstd`.
-        codec: &'static str,
-    },
-    /// A filesystem image without a name.
-    #[error(
-        "{layer} is a filesystem image without a name, which is not mounted: give it a path with the attribute `files`"
+        "{layer} is a filesystem image without a name, and this node mounts none (`allowFilesystemLayers`): give it a path with the attribute `files`"
     )]
     FilesystemLayer {
+        /// Which layer.
+        layer: String,
+    },
+    /// Tars and filesystem images in one artifact.
+    #[error(
+        "{tar} is a tar and {filesystem} a filesystem image, and the two cannot be stacked as one volume: choose with `files`"
+    )]
+    MixedLayers {
+        /// A layer that is a tar.
+        tar: String,
+        /// A layer that is a filesystem image.
+        filesystem: String,
+    },
+    /// Something would have to be left out of a filesystem image.
+    #[error(
+        "{layer} is a filesystem image, which is mounted as it is: the attribute `{attribute}` cannot leave anything out of it"
+    )]
+    FilteredFilesystem {
+        /// Which layer.
+        layer: String,
+        /// Which attribute was given.
+        attribute: &'static str,
+    },
+    /// A layer of an image is encrypted.
+    #[error("{layer} is encrypted, and there are no keys for images on a node: mount an image that is not")]
+    Encrypted {
         /// Which layer.
         layer: String,
     },
@@ -171,12 +189,57 @@ pub enum LayoutError {
         /// Its size in bytes.
         bytes: u64,
     },
-    /// The asked-for shape is not there yet.
-    #[error(
-        "the attribute `layout: {layout}` is not supported by this version: leave it away to get plain files"
-    )]
-    Unsupported {
-        /// The layout.
-        layout: LayoutMode,
+    /// The config blob does not say what the family needs to know.
+    #[error("the config blob of this {family} cannot be used: {why}")]
+    Config {
+        /// What the artifact is.
+        family: Family,
+        /// What is wrong, shortened.
+        why: String,
     },
+    /// A kit's layer that its Kitfile does not mention.
+    #[error(
+        "{layer} has no entry in the Kitfile, so it has no path: leave it out or give it one with the attribute `files`"
+    )]
+    NotInKitfile {
+        /// Which layer.
+        layer: String,
+    },
+    /// The config blob lists another number of layers than the manifest.
+    #[error(
+        "the manifest has {layers} layers and the config blob {diff_ids} digests of decoded layers: one of them lies"
+    )]
+    DiffIds {
+        /// Layers of the manifest.
+        layers: usize,
+        /// Entries of the list in the config.
+        diff_ids: usize,
+    },
+    /// `layout: ollama` for what is no Ollama model.
+    #[error(
+        "the attribute `layout: ollama` needs an Ollama model, and this artifact is of type `{kind}`: leave the attribute away to get plain files"
+    )]
+    NotOllama {
+        /// The artifact's type, shortened.
+        kind: String,
+    },
+    /// Ollama could not read the model under this name.
+    #[error(
+        "Ollama would not read a model whose {part} is `{text}`: it allows letters, digits, `_`, `-` and `.` (no `.` in a namespace), at most 80 of them"
+    )]
+    OllamaName {
+        /// Which part of the name.
+        part: &'static str,
+        /// The part, shortened.
+        text: String,
+    },
+    /// Ollama reads blobs by SHA-256 only.
+    #[error("Ollama would not read the blob {digest}: it knows sha256 only, so leave `layout: ollama` away")]
+    OllamaDigest {
+        /// The blob.
+        digest: Digest,
+    },
+    /// `layout: ollama` without the name of the model.
+    #[error("`layout: ollama` needs the reference of the model, which was not given")]
+    NoReference,
 }

@@ -42,13 +42,24 @@ fn every_key_is_read() {
     assert_eq!(attributes.include, ["**/*.json", "weights/**"]);
     assert_eq!(attributes.exclude, ["*.md"]);
     assert_eq!(attributes.sub_path, Some(RelativePath::parse("weights").unwrap()));
-    assert_eq!((attributes.layout, attributes.tar), (LayoutMode::Files, TarMode::Reject));
+    assert_eq!((attributes.layout, attributes.tar), (LayoutMode::Files, Some(TarMode::Reject)));
     assert_eq!(attributes.platform.as_ref().unwrap().to_string(), "linux/amd64");
     assert_eq!(attributes.variant.as_ref().unwrap().value, "q4=x");
     let files = attributes.files.as_ref().unwrap();
     assert_eq!((files[0].select.title.as_deref(), files[0].path.as_str()), (Some("a.bin"), "weights/b.bin"));
     let options = PlanOptions::from(&attributes);
-    assert_eq!((options.tar, options.sub_path), (TarMode::Reject, attributes.sub_path));
+    assert_eq!((options.tar, options.sub_path), (Some(TarMode::Reject), attributes.sub_path));
+}
+
+#[test]
+fn a_list_of_files_may_be_indented() {
+    let files = |text: &str| read(&[("files", text)]).unwrap().files;
+    let expected = files("- {select: {title: a}, path: x}\n- {select: {title: b}, path: y}\n");
+    assert_eq!(expected.as_ref().map(Vec::len), Some(2));
+    assert_eq!(
+        files("\n    - {select: {title: a}, path: x}\n    - {select: {title: b}, path: y}\n"),
+        expected
+    );
 }
 
 #[test]
@@ -176,7 +187,7 @@ fn equal_meanings_have_one_canonical_form() {
         ("include", "a\n b\na"),
         ("pullPolicy", "Always"),
         ("layout", "files"),
-        ("tar", "expand"),
+        ("tar", ""),
         ("exclude", ""),
     ]))
     .unwrap();
@@ -184,6 +195,14 @@ fn equal_meanings_have_one_canonical_form() {
     let expected =
         map(&[("reference", "docker.io/library/alpine"), ("pullPolicy", "Always"), ("include", "a\nb")]);
     assert_eq!(terse.canonical(), expected);
+}
+
+#[test]
+fn saying_what_becomes_of_tars_differs_from_leaving_it_to_the_family() {
+    let said = read(&[("tar", "expand")]).unwrap();
+    assert_eq!((said.tar, read(&[]).unwrap().tar), (Some(TarMode::Expand), None));
+    assert_eq!(said.canonical().get("tar").map(String::as_str), Some("expand"));
+    assert_ne!(said.canonical(), read(&[]).unwrap().canonical());
 }
 
 fn value_for(key: &'static str) -> BoxedStrategy<String> {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::Value;
 use stowage_artifact::{
-    Document, LayoutMode, MAX_COPIES_OF_A_DIGEST, PlanOptions, RelativePath, Source, TarMode, plan,
+    Document, LayoutError, LayoutMode, MAX_COPIES_OF_A_DIGEST, Plan, PlanOptions, RelativePath, TarMode, plan,
 };
 
-use crate::fixture::{ORAS_CONFIG, layer, manifest_json, parse};
+use crate::fixture::{DOCKER_CONFIG, IMAGE_CONFIG, ORAS_CONFIG, UNPACK, layer, manifest_json, parse};
 
 const NAMES: [&str; 4] = [
     "org.cncf.model.filepath",
@@ -18,7 +18,7 @@ const NAMES: [&str; 4] = [
 ];
 
 /// Names that try something, and ordinary ones.
-fn name() -> impl Strategy<Value = String> {
+pub(crate) fn name() -> impl Strategy<Value = String> {
     let component = prop_oneof![
         4 => "[a-c]{1,2}",
         2 => prop::sample::select(vec!["..", ".", "", "...", "~", "\0", "\n", "a\\b", "ü", "\u{202e}", "C:", "%2e%2e"])
@@ -43,15 +43,21 @@ fn media_type() -> impl Strategy<Value = String> {
         "application/vnd.oci.empty.v1+json",
         "application/vnd.erofs.layer.v1",
         "a/b+gzip",
+        "application/vnd.ollama.image.model",
+        "application/vnd.docker.ai.gguf.v3",
+        "application/vnd.oci.image.layer.v1.squashfs",
+        "application/vnd.in-toto+json",
+        "application/wasm",
     ])
     .prop_map(str::to_owned)
 }
 
 fn layers() -> impl Strategy<Value = Vec<Value>> {
-    let one =
-        (media_type(), "[a-d]", prop::collection::vec((prop::sample::select(NAMES.to_vec()), name()), 0..3));
-    let one = one.prop_map(|(media_type, content, names)| {
-        let names: Vec<(&str, &str)> = names.iter().map(|(key, name)| (*key, name.as_str())).collect();
+    let names = prop::collection::vec((prop::sample::select(NAMES.to_vec()), name()), 0..3);
+    let one = (media_type(), "[a-d]", names, prop::bool::weighted(0.2));
+    let one = one.prop_map(|(media_type, content, names, unpack)| {
+        let mut names: Vec<(&str, &str)> = names.iter().map(|(key, name)| (*key, name.as_str())).collect();
+        names.extend(unpack.then_some((UNPACK, "true")));
         layer(&media_type, &content, &names)
     });
     prop::collection::vec(one, 0..6)
@@ -59,12 +65,14 @@ fn layers() -> impl Strategy<Value = Vec<Value>> {
 
 fn options() -> impl Strategy<Value = PlanOptions> {
     let globs = || prop::collection::vec("[a-c*?/{},\\[\\]!.]{1,6}", 0..2);
-    let tar = prop::sample::select(vec![TarMode::Expand, TarMode::File, TarMode::Reject]);
+    let tar =
+        prop::sample::select(vec![None, Some(TarMode::Expand), Some(TarMode::File), Some(TarMode::Reject)]);
     let layout = prop::sample::select(vec![LayoutMode::Files, LayoutMode::Files, LayoutMode::Oci]);
-    (globs(), globs(), prop::option::of("[a-c]"), tar, layout).prop_map(
-        |(include, exclude, sub_path, tar, layout)| {
+    (globs(), globs(), prop::option::of("[a-c]"), tar, layout, any::<bool>()).prop_map(
+        |(include, exclude, sub_path, tar, layout, allow_filesystem_layers)| {
             let sub_path = sub_path.map(|path| RelativePath::parse(&path).unwrap());
-            PlanOptions { include, exclude, sub_path, files: None, layout, tar }
+            let defaults = PlanOptions::default();
+            PlanOptions { include, exclude, sub_path, layout, tar, allow_filesystem_layers, ..defaults }
         },
     )
 }
@@ -78,29 +86,57 @@ fn is_safe(path: &str) -> bool {
         && !path.chars().any(|character| u32::from(character) < 0x20 || character == '\u{7f}')
 }
 
+/// What holds of every plan and of every refusal.
+#[track_caller]
+pub(crate) fn check_plan(plan: &Result<Plan, LayoutError>) {
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.len() < 3000 && !text.chars().any(char::is_control), "{text}");
+            return;
+        }
+    };
+    let layout = &plan.layout;
+    let paths: BTreeSet<&str> = layout.entries().keys().map(RelativePath::as_str).collect();
+    assert!(!paths.is_empty() || !layout.tars().is_empty() || !layout.filesystems().is_empty());
+    for path in &paths {
+        assert!(is_safe(path), "{path:?}");
+        for (end, _) in path.match_indices('/') {
+            assert!(!paths.contains(&path[..end]), "{path:?} lies beneath a file");
+        }
+    }
+    for tar in layout.tars() {
+        let places = [&tar.at, &tar.within, &tar.fallback];
+        assert!(places.into_iter().flatten().all(|path| is_safe(path.as_str())), "{tar:?}");
+    }
+    let blobs = layout.blobs();
+    for entry in layout.entries().values() {
+        assert_eq!(blobs[entry.source.blob()], entry.size);
+        assert!(matches!(entry.mode, 0o444 | 0o555));
+    }
+    assert!(layout.entries().len() <= MAX_COPIES_OF_A_DIGEST);
+    assert!(layout.inline().keys().all(|digest| blobs.contains_key(digest)));
+    assert!(layout.tars().is_empty() || layout.filesystems().is_empty());
+    let shown = plan.notes.iter().chain(plan.excluded.iter().map(|excluded| &excluded.path));
+    for text in shown {
+        assert!(text.len() < 5000 && !text.chars().any(char::is_control), "{text}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn a_layout_holds_only_safe_paths_and_no_file_beneath_a_file(layers in layers(), options in options()) {
-        let manifest = parse(&manifest_json(None, ORAS_CONFIG, &layers));
-        if let Ok(plan) = plan(&manifest, None, &options) {
-            let paths: BTreeSet<&str> = plan.layout.entries().keys().map(RelativePath::as_str).collect();
-            prop_assert!(!paths.is_empty());
-            for path in &paths {
-                prop_assert!(is_safe(path), "{path:?}");
-                for (end, _) in path.match_indices('/') {
-                    prop_assert!(!paths.contains(&path[..end]), "{path:?} lies beneath a file");
-                }
-            }
-            let blobs = plan.layout.blobs();
-            for entry in plan.layout.entries().values() {
-                let Source::Raw(digest) = &entry.source else { panic!("an unknown source") };
-                prop_assert_eq!(blobs[digest], entry.size);
-                prop_assert!(matches!(entry.mode, 0o444 | 0o555));
-            }
-            prop_assert!(plan.layout.entries().len() <= MAX_COPIES_OF_A_DIGEST);
-            prop_assert!(plan.layout.inline().keys().all(|digest| blobs.contains_key(digest)));
+    fn a_layout_holds_only_safe_paths_and_no_file_beneath_a_file(
+        layers in layers(),
+        options in options(),
+        config in prop::sample::select(vec![ORAS_CONFIG, IMAGE_CONFIG, DOCKER_CONFIG]),
+    ) {
+        let manifest = parse(&manifest_json(None, config, &layers));
+        let plan = plan(&manifest, Some(b"{}"), &options);
+        check_plan(&plan);
+        if let Ok(plan) = plan && plan.layout.is_exact() {
             prop_assert!(plan.layout.total_bytes() <= plan.layout.apparent_bytes());
         }
     }
@@ -134,7 +170,8 @@ proptest! {
     #[test]
     fn the_same_artifact_always_gives_the_same_plan(layers in layers(), options in options()) {
         let json = manifest_json(None, ORAS_CONFIG, &layers);
-        prop_assert_eq!(plan(&parse(&json), None, &options), plan(&parse(&json), None, &options));
+        let planned = || plan(&parse(&json), Some(b"{}"), &options);
+        prop_assert_eq!(planned(), planned());
     }
 
     #[test]

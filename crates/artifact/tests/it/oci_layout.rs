@@ -1,9 +1,14 @@
 //! `layout: oci`.
 
 use serde_json::{Value, json};
-use stowage_artifact::{Algorithm, Digest, LayoutMode, PlanOptions, media_types, plan};
+use stowage_artifact::{
+    Algorithm, Descriptor, Digest, LayoutMode, PlanOptions, media_types, needs_config, plan,
+};
 
-use crate::fixture::{EMPTY, ORAS_CONFIG, digest, layer, manifest_json, parse, paths};
+use crate::fixture::{
+    DOCKER_CONFIG, EMPTY, IMAGE_CONFIG, ORAS_CONFIG, digest, layer, manifest_json, options, parse, paths,
+    plan_with,
+};
 
 #[test]
 fn an_artifact_becomes_an_image_layout_directory() {
@@ -56,4 +61,70 @@ fn a_sha512_layer_has_its_own_directory_and_a_repeated_layer_stands_once() {
     let options = PlanOptions { layout: LayoutMode::Oci, ..PlanOptions::default() };
     let found = paths(&plan(&manifest, None, &options).unwrap().layout);
     assert_eq!(found.iter().filter(|path| **path == format!("blobs/sha512/{}", digest.hex())).count(), 1);
+}
+
+#[test]
+fn every_family_has_the_same_image_layout() {
+    let families: [(&str, &str, &[&str]); 7] = [
+        (IMAGE_CONFIG, "image", &["application/vnd.oci.image.layer.v1.tar+gzip"]),
+        (
+            "application/vnd.cncf.helm.config.v1+json",
+            "helm",
+            &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
+        ),
+        (
+            "application/vnd.kitops.modelkit.config.v1+json",
+            "kitops",
+            &["application/vnd.kitops.modelkit.model.v1.tar"],
+        ),
+        (
+            DOCKER_CONFIG,
+            "ollama",
+            &["application/vnd.ollama.image.model", "application/vnd.ollama.image.license"],
+        ),
+        (
+            "application/vnd.cncf.model.config.v1+json",
+            "modelpack",
+            &["application/vnd.cncf.model.weight.v1.tar"],
+        ),
+        (ORAS_CONFIG, "attestation", &["application/vnd.in-toto+json"]),
+        (ORAS_CONFIG, "oras", &["application/vnd.erofs.layer.v1", "a/b+zstd"]),
+    ];
+    for (config, family, types) in families {
+        let layers: Vec<Value> = types.iter().map(|media_type| layer(media_type, media_type, &[])).collect();
+        let manifest = parse(&manifest_json(None, config, &layers));
+        let attributes = [("layout", "oci"), ("tar", "reject")];
+        assert!(!needs_config(&manifest, &options(&attributes)), "{family}");
+        let plan = plan_with(&manifest, &attributes).unwrap();
+        assert_eq!(plan.family.as_str(), family);
+        // The manifest, the config, each layer as it is; `index.json` and `oci-layout`.
+        assert_eq!(plan.layout.entries().len(), types.len() + 4, "{family}");
+        assert!(plan.layout.is_plain() && plan.notes.is_empty() && plan.excluded.is_empty());
+        for media_type in types {
+            let path = format!("blobs/sha256/{}", digest(media_type).hex());
+            assert!(plan.layout.entries().contains_key(&path.parse().unwrap()), "{family}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_from_an_index_keeps_what_the_index_said_of_it() {
+    let manifest = parse(&manifest_json(None, ORAS_CONFIG, &[layer("a/b", "x", &[])]));
+    let sha512 = Digest::of(Algorithm::Sha512, manifest.raw());
+    let mut entry = Descriptor::new(media_types::OCI_MANIFEST, sha512.clone(), manifest.raw().len() as u64);
+    entry.platform = Some("linux/arm/v6".parse().unwrap());
+    entry.annotations.insert("org.acme.quant".to_owned(), "q4".to_owned());
+    let options = PlanOptions { layout: LayoutMode::Oci, index_entry: Some(entry), ..PlanOptions::default() };
+    let layout = plan(&manifest, None, &options).unwrap().layout;
+    assert!(paths(&layout).contains(&format!("blobs/sha512/{}", sha512.hex())));
+    let index = &layout.entries()[&"index.json".parse().unwrap()];
+    let index: Value = serde_json::from_slice(&layout.inline()[index.source.blob()]).unwrap();
+    assert_eq!(
+        index["manifests"],
+        json!([{
+            "mediaType": media_types::OCI_MANIFEST, "digest": sha512.to_string(), "size": manifest.raw().len(),
+            "annotations": {"org.acme.quant": "q4"},
+            "platform": {"architecture": "arm", "os": "linux", "variant": "v6"},
+        }])
+    );
 }

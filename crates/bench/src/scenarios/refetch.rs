@@ -174,6 +174,7 @@ impl<'a> Stage<'a> {
                 source: Arc::new(MadeUp::random(SEED, self.size)),
                 namespace: String::new(),
                 authority: None,
+                decode: None,
             });
             let fetched = ticket.done().await.context("the download did not go on")?;
             engine.shutdown();

@@ -28,6 +28,7 @@ fn request(blob: &Blob, source: &OciLayoutSource) -> FetchRequest {
         source: Arc::new(source.clone()),
         namespace: String::new(),
         authority: None,
+        decode: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn join_as(bench: &Bench, digest: &Digest, size: u64, source: &Arc<Scripted>, na
         source: Arc::clone(source) as _,
         namespace: namespace.to_owned(),
         authority: None,
+        decode: None,
     })
 }
 

@@ -55,6 +55,7 @@ impl Scene {
             source: Arc::new(self.client.repository(&reference, credential)),
             namespace: "default".to_owned(),
             authority: None,
+            decode: None,
         })
     }
 

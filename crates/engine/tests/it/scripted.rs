@@ -291,6 +291,7 @@ impl Bench {
             source: Arc::clone(source) as _,
             namespace: "default".to_owned(),
             authority: None,
+            decode: None,
         })
     }
 

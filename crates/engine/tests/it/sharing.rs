@@ -47,6 +47,7 @@ async fn callers_of_one_authority_are_credited_with_what_any_of_them_brought() {
             source: Arc::clone(source) as _,
             namespace: "default".to_owned(),
             authority,
+            decode: None,
         })
     };
     // Brings the beginning and leaves; the second one brings the rest.
@@ -199,6 +200,7 @@ async fn a_namespace_with_slow_registries_leaves_room_for_another() {
             source: Arc::clone(source) as _,
             namespace: namespace.to_owned(),
             authority: None,
+            decode: None,
         })
     };
     let slow: Vec<_> = blobs[..7]

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use stowage_artifact::digest::{Digest, Hasher};
 
-use super::{Ingest, IngestError, discard};
+use super::{Ingest, IngestError, decode_error, discard};
+use crate::decode::Decoding;
 use crate::io::IoError;
 use crate::names::{self, Sibling};
 
@@ -66,10 +67,29 @@ impl Ingest {
         // A checkpoint under way ends first: the kernel reports a failed sync to only one caller.
         let _syncing = self.syncing();
         drop(self.live()?);
-        self.seal()?;
+        let decoded = prefix.decoding.take().map_or(Ok(false), |decoding| self.finish_decoding(decoding))?;
+        if !decoded || self.keep_encoded.load(Ordering::Acquire) {
+            self.seal()?;
+        }
         self.close("it was committed");
         self.clean_up();
         Ok(())
+    }
+
+    /// Whether the plain bytes are a blob now. Bytes that are not what they are said to be stay as they are.
+    fn finish_decoding(&self, decoding: Decoding) -> Result<bool, CommitError> {
+        match decoding.finish() {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_final() => {
+                tracing::debug!(digest = %self.digest, %error, "kept as it is");
+                Ok(false)
+            }
+            // What has arrived stays for the next try.
+            Err(error) => {
+                self.close("it could not be decoded");
+                Err(CommitError::Ingest(decode_error(error)))
+            }
+        }
     }
 
     /// chmod, times, sync, size, rename, sync of the directory. Any error removes everything.

@@ -74,9 +74,15 @@ fn open(store: &Arc<Inner>, digest: &Digest, size: u64) -> Result<Ingest, Ingest
             preallocated: false,
             end: None,
         }),
-        prefix: Mutex::new(Prefix { hasher: Hasher::new(digest.algorithm()), at: 0 }),
+        prefix: Mutex::new(Prefix {
+            hasher: Hasher::new(digest.algorithm()),
+            at: 0,
+            decoding: None,
+            codec: None,
+        }),
         syncing: Mutex::new(()),
         ended: AtomicBool::new(false),
+        keep_encoded: AtomicBool::new(false),
     })
 }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use stowage_artifact::digest::Digest;
 
-use super::{Document, File, Summary, View, ViewSpec, digest_of, tree};
+use stowage_erofs::{ImageError, MergeError, TarError};
+
+use super::contents::Contents;
+use super::{Document, Summary, View, ViewSpec, image, tree};
+use crate::decode::DecodeError;
 use crate::error::StoreError;
 use crate::io::{Dir, IoError};
 use crate::names::{self, Sibling, VIEW_FILE};
@@ -19,9 +23,53 @@ pub enum ViewError {
     /// Blobs have to be fetched first.
     #[error("{} blobs of the volume are not in the store, the first is {}; fetch them first", .0.len(), .0.first().map_or("none", Digest::as_str))]
     MissingBlobs(Vec<Digest>),
-    /// The layout has a kind of file that this version cannot show.
-    #[error("this version of the store cannot show the file `{0}` of the volume; upgrade the node")]
-    UnknownSource(String),
+    /// The layout has a kind of layer that this version cannot show.
+    #[error(
+        "this version of the store cannot show {0} of the volume; use `layout: oci`, or upgrade the node"
+    )]
+    Unsupported(String),
+    /// A compressed layer.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A layer that is said to be a tar.
+    #[error("{layer} cannot be shown as files: {source}; use `tar: file`, or push the layer again")]
+    Tar {
+        /// The layer.
+        layer: String,
+        /// What is wrong with it.
+        source: TarError,
+    },
+    /// Members of tars that do not go together, or may not be shown.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// The image of the tars.
+    #[error(transparent)]
+    Image(ImageError),
+    /// Two layers have a file at one path.
+    #[error("`{path}` comes from {first} and from {second}: exclude one, or use `tar: file`")]
+    Collision {
+        /// The path.
+        path: String,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The artifact says something of a layer's plain bytes that is not true.
+    #[error("{layer} is said to decode to {claim}, and decodes to {found}; push the artifact again")]
+    Claim {
+        /// The layer.
+        layer: String,
+        /// What the config or an annotation says.
+        claim: String,
+        /// What is true.
+        found: String,
+    },
+    /// Nothing of the tars is wanted.
+    #[error(
+        "`include`, `exclude` and `subPath` leave no file of the artifact; check them against `stowage inspect`"
+    )]
+    NothingLeft,
     /// A blob has another size than the layout says.
     #[error("blob {digest} has {found} bytes, and the manifest says {declared}")]
     WrongSize {
@@ -93,15 +141,18 @@ impl Store {
 
     fn build(&self, spec: &ViewSpec, hash: &str) -> Result<View, ViewError> {
         let inner = self.inner();
-        let files = files(spec)?;
-        let wanted: BTreeSet<&Digest> = files.iter().map(|file| &file.digest).collect();
-        let held = Held::new(inner, wanted.iter().copied().cloned());
+        let blobs = spec.layout.blobs();
+        // The blobs as they are fetched until it is known what they come to.
+        let fetched = Held::new(inner, blobs.keys().cloned());
         for (digest, bytes) in spec.layout.inline() {
-            if wanted.contains(digest) && self.blob_size(digest).is_none() {
+            if blobs.contains_key(digest) && self.blob_size(digest).is_none() {
                 self.put_blob(digest, bytes)?;
             }
         }
-        inner.check_blobs(&files)?;
+        let contents = self.contents(spec)?;
+        let held = Held::new(inner, contents.blobs().map(|(digest, _)| digest.clone()));
+        drop(fetched);
+        inner.check_blobs(contents.blobs())?;
 
         let staging = inner.io.temporary("view");
         let views = &inner.dirs.views;
@@ -109,7 +160,7 @@ impl Store {
         let outcome = views
             .open_dir(&staging)
             .map_err(ViewError::from)
-            .and_then(|dir| inner.fill(spec, hash, files, &dir))
+            .and_then(|dir| inner.fill(spec, hash, contents, &dir))
             .and_then(|document| inner.publish_view(&held, hash, &staging, &document));
         outcome.inspect_err(|_| {
             if let Err(error) = views.remove_all("view.abandon", &staging) {
@@ -121,37 +172,51 @@ impl Store {
 
 impl Inner {
     /// Every blob is there, with the size that the manifest says.
-    fn check_blobs(&self, files: &[File]) -> Result<(), ViewError> {
+    fn check_blobs<'a>(
+        &self,
+        blobs: impl Iterator<Item = (&'a Digest, Option<u64>)>,
+    ) -> Result<(), ViewError> {
         let mut missing = BTreeSet::new();
-        for file in files {
-            match self.blob_stat(&file.digest, Sibling::BASE)? {
-                None => {
-                    missing.insert(file.digest.clone());
+        for (digest, size) in blobs {
+            match (self.blob_stat(digest, Sibling::BASE)?, size) {
+                (None, _) => {
+                    missing.insert(digest.clone());
                 }
-                Some(found) if found.len != file.size => {
-                    return Err(ViewError::WrongSize {
-                        digest: file.digest.clone(),
-                        declared: file.size,
-                        found: found.len,
-                    });
+                (Some(found), Some(declared)) if found.len != declared => {
+                    return Err(ViewError::WrongSize { digest: digest.clone(), declared, found: found.len });
                 }
-                Some(_) => {}
+                (Some(_), _) => {}
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(ViewError::MissingBlobs(missing.into_iter().collect())) }
     }
 
     /// Makes the tree and `view.json` in the staging directory, down to the disk.
-    fn fill(&self, spec: &ViewSpec, hash: &str, files: Vec<File>, dir: &Dir) -> Result<Document, ViewError> {
+    fn fill(
+        &self,
+        spec: &ViewSpec,
+        hash: &str,
+        contents: Contents,
+        dir: &Dir,
+    ) -> Result<Document, ViewError> {
+        let written = image::write(&contents, spec.layout.filter(), dir)?;
+        let filesystems = contents.filesystems;
+        let files = contents.files;
         let directories = tree::build(self, &files, dir)?;
+        let sizes = files.iter().map(|file| file.size).chain(filesystems.iter().map(|layer| layer.size));
+        let file_bytes = sizes.fold(0, u64::saturating_add);
+        let (image_bytes, image_entries) =
+            written.as_ref().map_or((0, 0), |written| (written.bytes, written.entries));
         let document = Document {
             format: FORMAT,
             id: hash.to_owned(),
             source: spec.source.clone(),
             attributes: spec.attributes.clone(),
-            bytes: spec.layout.apparent_bytes(),
-            inodes: (files.len() + directories) as u64,
+            bytes: file_bytes.saturating_add(image_bytes),
+            inodes: (files.len() + directories) as u64 + image_entries,
             files,
+            image: written.map(|written| written.document),
+            filesystems,
         };
         let json = serde_json::to_vec(&document).map_err(|error| StoreError::Unreadable {
             path: self.io.full(&dir.path().join(VIEW_FILE)),
@@ -182,7 +247,7 @@ impl Inner {
                 // A blob was found bad meanwhile, perhaps one that the tree has already.
                 seen = refs.quarantines;
                 drop(refs);
-                self.check_blobs(&document.files)?;
+                self.check_blobs(document.blobs())?;
                 refs = self.refs();
             }
             views.rename("view.rename", staging, views, &id)?;
@@ -194,13 +259,4 @@ impl Inner {
         }
         Ok(self.to_view(&id, &summary))
     }
-}
-
-/// The files of a layout as `view.json` lists them.
-fn files(spec: &ViewSpec) -> Result<Vec<File>, ViewError> {
-    let file = |(path, entry): (&stowage_artifact::RelativePath, &stowage_artifact::Entry)| {
-        let digest = digest_of(&entry.source).ok_or_else(|| ViewError::UnknownSource(path.to_string()))?;
-        Ok(File { path: path.clone(), digest: digest.clone(), size: entry.size, mode: entry.mode })
-    };
-    spec.layout.entries().iter().map(file).collect()
 }

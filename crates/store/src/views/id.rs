@@ -1,9 +1,10 @@
 //! The id of a view: what it shows, and nothing of who asked.
 
 use serde::Serialize;
+use stowage_artifact::CanonicalLayout;
 use stowage_artifact::digest::{Algorithm, Digest};
 
-use super::{ViewKey, ViewSpec, digest_of};
+use super::{ViewKey, ViewSpec};
 
 /// Grows when the meaning of an id changes.
 const FORMAT: u32 = 1;
@@ -15,22 +16,18 @@ const WRITER: u32 = 1;
 struct Canonical<'a> {
     format: u32,
     writer: u32,
-    /// Path, kind, digest, mode; sorted by path.
-    entries: Vec<(&'a str, &'static str, &'a str, u32)>,
+    #[serde(flatten)]
+    layout: CanonicalLayout<'a>,
     #[serde(flatten)]
     attributes: &'a ViewKey,
 }
 
 /// sha256 over canonical JSON; lower-case hex.
 pub(super) fn hash(spec: &ViewSpec) -> String {
-    let entries = spec.layout.entries().iter().map(|(path, entry)| {
-        let digest = digest_of(&entry.source).map_or("", Digest::as_str);
-        (path.as_str(), "raw", digest, entry.mode)
-    });
     let canonical = Canonical {
         format: FORMAT,
         writer: WRITER,
-        entries: entries.collect(),
+        layout: spec.layout.canonical(),
         attributes: &spec.attributes,
     };
     #[expect(clippy::expect_used, reason = "strings and numbers always become JSON")]

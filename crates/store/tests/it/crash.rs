@@ -47,7 +47,7 @@ fn check(root: &std::path::Path, promised: &Promised, nth: u64) {
     assert_eq!(store.fsck(false).unwrap().problems, []);
     drop(store);
     assert_eq!(blob_files(root), [""; 0].map(std::path::PathBuf::from), "after a crash at operation {nth}");
-    for directory in ["ingest", "views", "volumes", "trash", "quarantine", "tags"] {
+    for directory in ["ingest", "decoded", "views", "volumes", "trash", "quarantine", "tags"] {
         assert_eq!(names(root, directory), [""; 0], "{directory} after a crash at operation {nth}");
     }
 }

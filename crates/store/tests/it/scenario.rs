@@ -1,9 +1,10 @@
 //! One life of a store that passes every fail point, for the crash and power-cut tests.
 
+use stowage_artifact::Codec;
 use stowage_artifact::digest::Digest;
-use stowage_store::{CommitError, IngestError, Principal, Store, ViewSpec};
+use stowage_store::{CommitError, IngestError, Principal, Store, ViewKey, ViewSpec};
 
-use crate::support::{bytes, digest, everything, fill, record, spec};
+use crate::support::{bytes, digest, everything, fill, layout_builder, record, tar, tar_layer, zstd};
 
 pub(crate) const MANIFEST: &[u8] = b"{\"a manifest\": true}";
 pub(crate) const SCRIPT: &[u8] = b"#!/bin/sh\nexit 0\n";
@@ -33,15 +34,22 @@ pub(crate) type Ended = Box<dyn std::error::Error>;
 pub(crate) fn view_spec() -> ViewSpec {
     let weights = weights();
     let tokens = tokens();
-    spec(&[
+    let mut builder = layout_builder(&[
         ("bin/run", SCRIPT, true),
         ("model/copy-1", SMALL, false),
         ("model/copy-2", SMALL, false),
         ("model/copy-3", SMALL, false),
         ("model/weights.bin", &weights, false),
         ("tokens.json", &tokens, false),
-    ])
-    .with_source(digest(MANIFEST))
+    ]);
+    builder.tar(tar_layer(&dataset(), Some(Codec::Zstd))).unwrap();
+    let layout = builder.finish().unwrap();
+    ViewSpec { layout, attributes: ViewKey::default(), source: None }.with_source(digest(MANIFEST))
+}
+
+/// A tar as the registry serves it, compressed.
+pub(crate) fn dataset() -> Vec<u8> {
+    zstd(&tar(&[("data/", b""), ("data/rows", &bytes(30_000, 3))]))
 }
 
 fn download(store: &Store, whole: &[u8], in_two_lives: bool) -> Result<(), Ended> {
@@ -73,6 +81,20 @@ fn download(store: &Store, whole: &[u8], in_two_lives: bool) -> Result<(), Ended
     Ok(())
 }
 
+/// A download that is decoded as it passes.
+fn decoded_download(store: &Store, whole: &[u8]) -> Result<(), Ended> {
+    if store.decoded(&digest(whole))?.is_some() {
+        return Ok(());
+    }
+    let writer = store.ingest(&digest(whole), whole.len() as u64)?;
+    writer.decode(Codec::Zstd)?;
+    writer.preallocate()?;
+    fill(&writer, whole)?;
+    writer.advance()?;
+    writer.commit()?;
+    Ok(())
+}
+
 /// A download whose bytes are wrong: it must leave nothing but quarantine.
 fn wrong_download(store: &Store) -> Result<(), Ended> {
     let promised = digest(WRONG);
@@ -92,7 +114,8 @@ fn wrong_download(store: &Store) -> Result<(), Ended> {
 /// Publishes one volume, then removes everything again.
 pub(crate) fn live(store: &Store, promised: &mut Promised) -> Result<(), Ended> {
     let (weights, tokens) = (weights(), tokens());
-    let blobs: Vec<Digest> = [MANIFEST, SCRIPT, SMALL, &weights, &tokens].map(digest).into();
+    let dataset = dataset();
+    let blobs: Vec<Digest> = [MANIFEST, SCRIPT, SMALL, &weights, &tokens, &dataset].map(digest).into();
     store.pin(&record("volume", &blobs, None))?;
     store.put_blobs(
         &[MANIFEST, SCRIPT, SMALL].map(|small| (digest(small), bytes::Bytes::copy_from_slice(small))),
@@ -103,6 +126,8 @@ pub(crate) fn live(store: &Store, promised: &mut Promised) -> Result<(), Ended> 
     promised.blobs.push(digest(&weights));
     download(store, &tokens, true)?;
     promised.blobs.push(digest(&tokens));
+    decoded_download(store, &dataset)?;
+    promised.blobs.extend(store.decoded(&digest(&dataset))?.map(|decoded| decoded.plain().clone()));
     wrong_download(store)?;
     store.grants().put("registry.example", "a", &digest(&weights), &Principal::Anonymous)?;
     store.grants().put_origin("registry.example", &digest(&weights))?;

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::digest::{Algorithm, Digest};
-use stowage_artifact::{Layout, RelativePath};
+use stowage_artifact::{Codec, Layout, LayoutBuilder, RelativePath, SpecialPolicy, SymlinkPolicy, TarLayer};
 use stowage_store::io::Probe;
 use stowage_store::{
-    CollectOptions, IngestError, IngestWriter, RecordState, Store, StoreOptions, Testing, ViewKey, ViewSpec,
-    VolumeRecord,
+    CollectOptions, IngestError, IngestWriter, MinFree, RecordState, Store, StoreOptions, Testing, ViewKey,
+    ViewSpec, VolumeRecord,
 };
 
 pub(crate) const BOOT: &str = "boot-one";
 
-/// Options under which operations come in a fixed order.
+/// Options under which operations come in a fixed order, however full the machine's disk is.
 pub(crate) fn options() -> StoreOptions {
     let testing = Testing { boot_id: Some(BOOT.to_owned()), no_threads: true, ..Testing::default() };
-    StoreOptions { testing, ..StoreOptions::default() }
+    let min_free = MinFree { bytes_percent: 0, inodes_percent: 0 };
+    StoreOptions { testing, min_free, ..StoreOptions::default() }
 }
 
 pub(crate) fn options_with(probe: &Arc<Probe>) -> StoreOptions {
@@ -114,12 +115,16 @@ pub(crate) fn download(store: &Store, whole: &[u8]) -> Digest {
 pub(crate) type File<'a> = (&'a str, &'a [u8], bool);
 
 pub(crate) fn layout(files: &[File<'_>]) -> Layout {
+    layout_builder(files).finish().unwrap()
+}
+
+pub(crate) fn layout_builder(files: &[File<'_>]) -> LayoutBuilder {
     let mut builder = Layout::builder();
     for (path, bytes, executable) in files {
         let path = RelativePath::parse(path).unwrap();
         builder.raw(path, digest(bytes), bytes.len() as u64, *executable, "test").unwrap();
     }
-    builder.finish().unwrap()
+    builder
 }
 
 pub(crate) fn spec(files: &[File<'_>]) -> ViewSpec {
@@ -182,4 +187,68 @@ pub(crate) fn blob_files(root: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A tar of files: path and bytes, or a directory where the path ends in a slash.
+pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (path, bytes) in members {
+        let mut header = [0; 512];
+        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+        put(0, path);
+        put(100, "0000644\0");
+        put(108, "0000000\0");
+        put(116, "0000000\0");
+        put(124, &format!("{:011o}\0", bytes.len()));
+        put(136, "00000000000\0");
+        put(148, "        ");
+        put(156, if path.ends_with('/') { "5" } else { "0" });
+        put(257, "ustar\0");
+        put(263, "00");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar.extend_from_slice(&header);
+        tar.extend_from_slice(bytes);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// A tar layer of an artifact that is no image.
+pub(crate) fn tar_layer(blob: &[u8], codec: Option<Codec>) -> TarLayer {
+    TarLayer {
+        digest: digest(blob),
+        size: blob.len() as u64,
+        codec,
+        plain: None,
+        at: None,
+        within: None,
+        fallback: None,
+        whiteouts: false,
+        symlinks: SymlinkPolicy::Inside,
+        specials: SpecialPolicy::Refuse,
+        origin: "layer 1".to_owned(),
+    }
+}
+
+/// Stores a blob as a download that is decoded as it comes.
+pub(crate) fn decoded_download(store: &Store, whole: &[u8], codec: Codec) -> Digest {
+    let digest = digest(whole);
+    let writer = store.ingest(&digest, whole.len() as u64).unwrap();
+    writer.decode(codec).unwrap();
+    fill(&writer, whole).unwrap();
+    writer.advance().unwrap();
+    writer.commit().unwrap();
+    digest
 }

@@ -1,6 +1,8 @@
 //! `stowage inspect`: the volume that a reference would become, with nothing fetched but the manifest.
 
-use stowage_artifact::{EXECUTABLE_MODE, Platform};
+use std::fmt::Write as _;
+
+use stowage_artifact::{EXECUTABLE_MODE, Platform, TarLayer};
 use stowage_volumes::{Resolved, human_bytes};
 
 use crate::cli::InspectArgs;
@@ -37,6 +39,9 @@ fn human(resolved: &Resolved) {
         human_bytes(layout.apparent_bytes()),
         human_bytes(layout.total_bytes())
     );
+    if !layout.is_exact() {
+        say!("           more is known once the tars and compressed files are here");
+    }
     let mut tree = Tree::default();
     for (path, entry) in layout.entries() {
         let executable = if entry.mode == EXECUTABLE_MODE { ", executable if it is a program" } else { "" };
@@ -45,12 +50,36 @@ fn human(resolved: &Resolved) {
     for line in tree.lines("  ", TREE_LINES) {
         say!("{line}");
     }
+    for tar in layout.tars() {
+        say!("{}", tar_line(tar));
+    }
+    for layer in layout.filesystems() {
+        say!("mounts     {}, an image of {}, {}", layer.origin, layer.kind, human_bytes(layer.size));
+    }
     for excluded in &resolved.plan.excluded {
         say!("excluded   {}  {}", excluded.path, human_bytes(excluded.size));
     }
     for note in &resolved.plan.notes {
         say!("note       {note}");
     }
+}
+
+/// One tar: what it is, where its members go, what happens where it is none.
+fn tar_line(tar: &TarLayer) -> String {
+    let mut line = format!("files of   {}, {}", tar.origin, human_bytes(tar.size));
+    if let Some(codec) = tar.codec {
+        let _ = write!(line, ", {codec}");
+    }
+    if let Some(at) = &tar.at {
+        let _ = write!(line, ", in {at}");
+    }
+    if let Some(area) = &tar.within {
+        let _ = write!(line, ", all in {area}");
+    }
+    if let Some(path) = &tar.fallback {
+        let _ = write!(line, ", or the file {path} if it is no tar");
+    }
+    line
 }
 
 fn json(resolved: &Resolved) {
@@ -79,6 +108,34 @@ fn json(resolved: &Resolved) {
             })
         })
         .collect();
+    let tars: Vec<_> = plan
+        .layout
+        .tars()
+        .iter()
+        .map(|tar| {
+            serde_json::json!({
+                "digest": tar.digest.to_string(),
+                "bytes": tar.size,
+                "codec": tar.codec,
+                "at": tar.at,
+                "within": tar.within,
+                "fileIfNoTar": tar.fallback,
+                "imageLayer": tar.whiteouts,
+            })
+        })
+        .collect();
+    let filesystems: Vec<_> = plan
+        .layout
+        .filesystems()
+        .iter()
+        .map(|layer| {
+            serde_json::json!({
+                "digest": layer.digest.to_string(),
+                "bytes": layer.size,
+                "kind": layer.kind,
+            })
+        })
+        .collect();
     let object = serde_json::json!({
         "reference": resolved.reference.to_string(),
         "digest": resolved.digest.to_string(),
@@ -86,7 +143,10 @@ fn json(resolved: &Resolved) {
         "family": plan.family.to_string(),
         "bytes": plan.layout.apparent_bytes(),
         "storedBytes": plan.layout.total_bytes(),
+        "exact": plan.layout.is_exact(),
         "files": files,
+        "tars": tars,
+        "filesystems": filesystems,
         "excluded": excluded,
         "notes": plan.notes,
     });

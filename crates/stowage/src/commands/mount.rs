@@ -6,7 +6,7 @@ use std::time::Duration;
 use stowage_engine::EngineOptions;
 use stowage_volumes::{Progress, PublishRequest, Published, human_bytes};
 
-use crate::cli::{MountArgs, StoreArgs, UnmountArgs};
+use crate::cli::{MountArgs, StoreArgs, TarArgs, UnmountArgs};
 use crate::{Failure, progress, wiring};
 
 /// Longer than any download: the person at the terminal decides when to give up.
@@ -17,7 +17,8 @@ pub(crate) async fn mount(store: &StoreArgs, args: MountArgs) -> Result<(), Fail
     let access = wiring::access(&args.registry, &attributes)?;
     let registry = wiring::registry(&args.registry, true)?;
     let target = absolute(&args.target)?;
-    let volumes = wiring::volumes(wiring::open_store(store)?, registry, args.downloads.options()).await?;
+    let store = wiring::open_store(store)?;
+    let volumes = wiring::volumes(store, registry, args.downloads.options(), args.tars).await?;
     let progress = Progress::default();
     let request = PublishRequest {
         volume_id: volume_id(&target),
@@ -77,7 +78,7 @@ pub(crate) async fn unmount(store: &StoreArgs, args: UnmountArgs) -> Result<(), 
             target.display()
         )));
     }
-    let volumes = wiring::volumes(store, registry, EngineOptions::default()).await?;
+    let volumes = wiring::volumes(store, registry, EngineOptions::default(), TarArgs::default()).await?;
     volumes.unpublish(&id, &target).await?;
     volumes.shutdown().await;
     say!("{} is unmounted", target.display());

@@ -67,16 +67,23 @@ pub(crate) async fn run_until(
         unmounted = recovered.unmounted,
         "the store is open"
     );
+    // Once at start, where its outcome is easily found in the log: a volume would only be refused.
+    let trial = volumes.clone();
+    let erofs = tokio::task::spawn_blocking(move || trial.erofs_support().backing);
+    let backing = erofs.await.context("the trial mount died")?;
+    metrics.erofs(&backing.map_or_else(|| "none".to_owned(), |backing| backing.to_string()));
     watch(&metrics, &volumes);
     let admin_socket = stowage_store::admin::serve(&store)?;
+    // Before the store counts as ready, so that the plugin never looks ready without being registered.
+    let registration =
+        args.registration.then(|| Registration::new(registration_options(&args), health.clone()));
     plugin.open(volumes.clone());
     let housekeeping = tokio::spawn({
         let (volumes, metrics) = (volumes.clone(), metrics.clone());
         let every = HOUSEKEEPING.min(Duration::from_secs(args.interest.max(1)));
         async move { volumes.housekeeping(every, move |bytes| metrics.collected(bytes)).await }
     });
-    let registration = args.registration.then(|| {
-        let registration = Registration::new(registration_options(&args), health.clone());
+    let registration = registration.map(|registration| {
         let stop = stop.clone();
         tokio::spawn(async move {
             let ended = registration.run(stop.clone()).await;
@@ -142,7 +149,7 @@ fn volumes_options(args: &NodeArgs) -> VolumesOptions {
             allowed_registries: args.allowed_registries.clone(),
             require_digest: args.require_digest,
         },
-        ..VolumesOptions::default()
+        ..args.tars.options()
     }
 }
 

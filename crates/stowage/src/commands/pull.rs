@@ -2,7 +2,7 @@
 
 use stowage_volumes::{Progress, PullRequest, human_bytes};
 
-use crate::cli::{PullArgs, StoreArgs};
+use crate::cli::{PullArgs, StoreArgs, TarArgs};
 use crate::{Failure, progress, wiring};
 
 pub(crate) async fn run(store: &StoreArgs, args: PullArgs) -> Result<(), Failure> {
@@ -20,7 +20,8 @@ pub(crate) async fn run(store: &StoreArgs, args: PullArgs) -> Result<(), Failure
     let attributes = wiring::attributes(&volume)?;
     let access = wiring::access(&args.registry, &attributes)?;
     let name = attributes.reference.to_string();
-    let volumes = wiring::volumes(wiring::open_store(store)?, registry, args.downloads.options()).await?;
+    let store = wiring::open_store(store)?;
+    let volumes = wiring::volumes(store, registry, args.downloads.options(), TarArgs::default()).await?;
     let request = PullRequest { attributes, namespace: String::new(), access, progress: progress.clone() };
     let work = async {
         match &layout {

@@ -1,8 +1,10 @@
 //! The families of artifacts that producers push today.
 
+use std::io;
+
 use serde_json::{Value, json};
 
-use super::{Artifact, ArtifactBuilder, BlobData, Layer, OCI_INDEX};
+use super::{Artifact, ArtifactBuilder, BlobData, Layer, OCI_INDEX, Packed, TITLE, Tar};
 
 /// Files as `oras push` uploads them: one layer a file, named by its title.
 pub fn oras_files<T, D>(files: impl IntoIterator<Item = (T, D)>) -> ArtifactBuilder
@@ -14,6 +16,17 @@ where
         ArtifactBuilder::new().artifact_type("application/vnd.unknown.artifact.v1"),
         |builder, (title, data)| builder.layer(Layer::titled(title.as_ref(), data)),
     )
+}
+
+/// A directory as `oras push` uploads it: a gzipped tar whose members carry the directory's name already
+/// (oras-project/oras-go content/file/file.go, `descriptorFromDir`, and utils.go, `tarDirectory`).
+pub fn oras_directory(title: &str, members: &Tar) -> io::Result<Layer> {
+    let packed = Packed::gzip(&members.bytes())?;
+    let plain = packed.diff_id();
+    Ok(Layer::new("application/vnd.oci.image.layer.v1.tar+gzip", packed.into_data())
+        .annotation(TITLE, title)
+        .annotation("io.deis.oras.content.digest", plain.as_str())
+        .annotation("io.deis.oras.content.unpack", "true"))
 }
 
 /// One file of a `ModelPack` artifact.

@@ -11,7 +11,13 @@
 //! ```
 
 mod blob;
+mod charts;
+mod documents;
 mod families;
+mod images;
+mod models;
+mod packed;
+mod tar;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -24,7 +30,15 @@ use stowage_artifact::{Algorithm, Digest};
 
 pub use blob::{BlobData, Generated, StoredFile};
 pub(crate) use blob::{BlobReader, CHUNK};
-pub use families::{IndexEntry, ModelFile, index, modelpack, nameless, oras_files, raw_layer};
+pub use charts::{helm_chart, wasm};
+pub use documents::{attestations, sigstore_bundle};
+pub use families::{
+    IndexEntry, ModelFile, index, modelpack, nameless, oras_directory, oras_files, raw_layer,
+};
+pub use images::{docker_image, filesystem_image, image};
+pub use models::{AiLayer, KitPart, OllamaLayer, docker_ai, kitops, modelpack_archives, ollama};
+pub use packed::Packed;
+pub use tar::Tar;
 pub use wire::{WireError, WirePush};
 
 /// Media type of an OCI manifest.
@@ -94,6 +108,7 @@ pub struct Layer {
     media_type: String,
     data: BlobData,
     annotations: BTreeMap<String, String>,
+    name: Option<String>,
     algorithm: Algorithm,
     size: Option<u64>,
     digest: Option<Digest>,
@@ -108,6 +123,7 @@ impl Layer {
             media_type: media_type.into(),
             data: data.into(),
             annotations: BTreeMap::new(),
+            name: None,
             algorithm: Algorithm::Sha256,
             size: None,
             digest: None,
@@ -125,6 +141,13 @@ impl Layer {
     #[must_use]
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets the descriptor's `name`, as Ollama does.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -177,6 +200,9 @@ impl Layer {
         });
         if !self.annotations.is_empty() {
             descriptor["annotations"] = json!(self.annotations);
+        }
+        if let Some(name) = &self.name {
+            descriptor["name"] = json!(name);
         }
         if self.inline {
             let bytes = self.data.read_range(0..self.data.size())?;

@@ -51,7 +51,7 @@ impl Default for RegistryBuilder {
             users: Vec::new(),
             public: Vec::new(),
             rate: 0,
-            mode: Mode { ollama: false, referrers: true, redirect: None },
+            mode: Mode { ollama: false, tags_only: false, referrers: true, redirect: None },
         }
     }
 }
@@ -135,10 +135,20 @@ impl RegistryBuilder {
         self
     }
 
-    /// Behaves as Ollama's registry: no `/v2/`, blobs by 307 from another host, no referrers.
+    /// Behaves as Ollama's registry: every manifest is served as Docker's schema 2, and only to those who accept that;
+    /// blobs come by 307 from another host; there is no `/v2/`, catalog, list of tags or referrers
+    /// (<https://github.com/ollama/ollama/issues/6510> and 5021).
     #[must_use]
     pub fn ollama(mut self) -> Self {
-        self.mode = Mode { ollama: true, referrers: false, redirect: Some((None, None)) };
+        self.mode = Mode { ollama: true, referrers: false, redirect: Some((None, None)), ..self.mode };
+        self
+    }
+
+    /// Answers 500 to whoever asks for a manifest by its digest, as Ollama's registry has been seen to do
+    /// (<https://github.com/ollama/ollama/issues/5298>).
+    #[must_use]
+    pub fn manifests_by_tag_only(mut self) -> Self {
+        self.mode.tags_only = true;
         self
     }
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE,
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    RANGE,
 };
 use http::{Method, Response, StatusCode};
 use stowage_artifact::Digest;
@@ -16,7 +17,7 @@ use super::range::Asked;
 use super::routes::{Exchange, error, hold_back, redirect, refused, replaced, set, with_headers};
 use super::rules::{self, Kind};
 use super::traffic::Place;
-use crate::artifacts::BlobData;
+use crate::artifacts::{BlobData, DOCKER_MANIFEST};
 
 /// A manifest or blob that can be sent.
 struct Asset {
@@ -68,15 +69,30 @@ impl<'a> Asking<'a> {
 
 /// A manifest by tag or digest.
 pub(super) async fn manifest(exchange: &Exchange, repository: &str, name: &str) -> Response<Body> {
+    let mode = &exchange.shared.mode;
+    if mode.tags_only && name.parse::<Digest>().is_ok() {
+        return error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "internal error");
+    }
     let found = exchange.shared.content.manifest(repository, name).map(|(digest, stored)| Asset {
         digest,
         data: BlobData::Memory(stored.bytes),
-        media_type: stored.media_type,
+        media_type: if mode.ollama { DOCKER_MANIFEST.into() } else { stored.media_type },
     });
+    let found = found.filter(|_| !mode.ollama || accepts(exchange, DOCKER_MANIFEST));
     let digest = found.as_ref().map(|asset| asset.digest.clone()).or_else(|| name.parse().ok());
     let mut asking = Asking::new(exchange, Kind::Manifest, repository, found);
     asking.tag = name.parse::<Digest>().is_err().then_some(name);
     answer(exchange, asking, digest.as_ref()).await
+}
+
+/// Whether the client says that it reads a type; one that says nothing reads all.
+fn accepts(exchange: &Exchange, media_type: &str) -> bool {
+    let mut values = exchange.parts.headers.get_all(ACCEPT).iter().peekable();
+    let fits = |value: &str| {
+        let mut types = value.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
+        types.any(|one| matches!(one, "*/*" | "application/*") || one.eq_ignore_ascii_case(media_type))
+    };
+    values.peek().is_none() || values.any(|value| value.to_str().is_ok_and(fits))
 }
 
 /// A blob from the registry itself.

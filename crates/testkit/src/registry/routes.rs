@@ -191,7 +191,7 @@ async fn other(exchange: &Exchange, route: &Route<'_>, incoming: Incoming) -> Re
 
 fn lists(exchange: &Exchange, route: &Route<'_>) -> Response<Body> {
     let Exchange { shared, .. } = exchange;
-    if matches!(route, Route::Ping) && shared.mode.ollama {
+    if shared.mode.ollama {
         return error(StatusCode::NOT_FOUND, "NOT_FOUND", "no such page");
     }
     if let Err(refusal) = exchange.check(route.repository(), Access::Pull) {

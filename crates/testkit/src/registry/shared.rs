@@ -39,8 +39,10 @@ pub(super) struct Shared {
 /// Habits of a registry that are no faults.
 #[derive(Clone, Debug)]
 pub(super) struct Mode {
-    /// No `/v2/`, blobs by redirect to the other host.
+    /// As Ollama's registry: Docker's manifests only, and next to nothing beside manifests and blobs.
     pub(super) ollama: bool,
+    /// A manifest by its digest is an internal error.
+    pub(super) tags_only: bool,
     /// Whether the referrers API is there.
     pub(super) referrers: bool,
     /// Every blob is redirected, by a URL that expires so.

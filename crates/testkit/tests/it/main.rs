@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod auth;
+mod families;
 mod faults;
 mod interop;
 mod kubelet;

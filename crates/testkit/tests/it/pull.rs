@@ -185,8 +185,25 @@ async fn ollama_mode_has_no_ping_and_sends_blobs_elsewhere() {
     registry.push("library/tiny", Some("latest"), &artifact);
     let client = client(&registry);
     assert_eq!(client.get(format!("{}/v2/", registry.origin())).send().await.unwrap().status(), 404);
+    for page in
+        ["_catalog", "library/tiny/tags/list", &format!("library/tiny/referrers/{}", artifact.digest())]
+    {
+        let url = format!("{}/v2/{page}", registry.origin());
+        assert_eq!(client.get(url).send().await.unwrap().status(), 404, "{page}");
+    }
     let manifest = client.get(manifest_url(&registry, "library/tiny", "latest")).send().await.unwrap();
     assert_eq!(manifest.headers()["content-type"], artifacts::DOCKER_MANIFEST);
+    for (accept, status) in [
+        (artifacts::OCI_MANIFEST, 404),
+        (
+            "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json",
+            200,
+        ),
+        ("*/*", 200),
+    ] {
+        let asked = client.get(manifest_url(&registry, "library/tiny", "latest")).header("accept", accept);
+        assert_eq!(asked.send().await.unwrap().status(), status, "{accept}");
+    }
     let digest = Digest::of(Algorithm::Sha256, b"GGUF");
     let redirect = client.get(blob_url(&registry, "library/tiny", &digest)).send().await.unwrap();
     assert_eq!(redirect.status(), 307);
@@ -196,4 +213,27 @@ async fn ollama_mode_has_no_ping_and_sends_blobs_elsewhere() {
     assert_eq!(part.text().await.unwrap(), "GU");
     let leaking = client.get(&location).header("authorization", "Bearer canary").send().await.unwrap();
     assert_eq!(leaking.status(), 400);
+}
+
+#[tokio::test]
+async fn ollama_mode_calls_every_manifest_dockers() {
+    let registry = Registry::builder().ollama().start().await.unwrap();
+    let artifact = artifacts::oras_files([("a", "alpha")]).build().unwrap();
+    registry.push("library/a", Some("latest"), &artifact);
+    let found = client(&registry).get(manifest_url(&registry, "library/a", "latest")).send().await.unwrap();
+    assert_eq!(found.headers()["content-type"], artifacts::DOCKER_MANIFEST);
+    assert_eq!(found.bytes().await.unwrap(), *artifact.manifest());
+}
+
+#[tokio::test]
+async fn a_registry_may_know_manifests_by_tag_only() {
+    let registry = Registry::builder().ollama().manifests_by_tag_only().start().await.unwrap();
+    let artifact = artifacts::oras_files([("a", "alpha")]).build().unwrap();
+    let digest = registry.push("library/a", Some("latest"), &artifact);
+    let client = client(&registry);
+    let status = async |name: &str| {
+        client.get(manifest_url(&registry, "library/a", name)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("latest").await, 200);
+    assert_eq!(status(digest.as_str()).await, 500);
 }

@@ -5,7 +5,9 @@
 mod bench;
 
 mod mounts {
+    mod families;
     mod grants;
     mod life;
     mod restart;
+    mod tars;
 }

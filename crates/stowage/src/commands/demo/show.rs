@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use stowage_artifact::{Digest, Hasher, Source};
 use stowage_volumes::{Resolved, human_bytes};
 
+use super::samples::Sample;
 use super::stage::{Shown, Stage};
 use crate::tree::Tree;
 
@@ -34,10 +35,18 @@ pub(crate) fn resolved(expected: &Resolved, attributes: &[(&'static str, &'stati
     say!("  family     {}", expected.plan.family);
 }
 
-/// Draws the volume as it is mounted, and compares every file with the digest in the manifest.
-pub(crate) fn tree(target: &Path, expected: &Resolved) -> anyhow::Result<()> {
+/// Draws the volume as it is mounted, and compares every file with its digest: the manifest's, or what was put in a tar.
+pub(crate) fn tree(target: &Path, expected: &Resolved, sample: &Sample) -> anyhow::Result<()> {
     let mut tree = Tree::default();
     let mut checked = 0;
+    for (path, digest) in &sample.members {
+        let file = target.join(path);
+        let found = digest_of(&file, digest)?;
+        ensure!(found == *digest, "{path} reads as {found} in the volume, and {digest} was put in the tar");
+        checked += 1;
+        let bytes = file.metadata()?.len();
+        tree.add(path, format!("{}  {}… ok", human_bytes(bytes), &digest.to_string()[..19]));
+    }
     for (path, entry) in expected.plan.layout.entries() {
         let Source::Raw(digest) = &entry.source else { bail!("{path} is not a plain blob") };
         let found = digest_of(&target.join(path.as_str()), digest)?;
@@ -49,7 +58,9 @@ pub(crate) fn tree(target: &Path, expected: &Resolved) -> anyhow::Result<()> {
     for line in tree.lines("             ", LINES) {
         say!("{line}");
     }
-    say!("  digests    {checked} files read in the volume, all equal to the manifest's digests");
+    let whose =
+        if sample.members.is_empty() { "to the manifest's digests" } else { "to those of the tars' members" };
+    say!("  digests    {checked} files read in the volume, all equal {whose}");
     Ok(())
 }
 
@@ -77,8 +88,7 @@ pub(crate) fn read_only(target: &Path) -> anyhow::Result<()> {
     }
 }
 
-pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved) {
-    let bytes = expected.plan.layout.total_bytes();
+pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, bytes: u64) {
     let milliseconds = |shown: &Shown| shown.elapsed.as_secs_f64() * 1000.0;
     say!("  published  cold {:.1} ms, warm {:.1} ms", milliseconds(cold), milliseconds(warm));
     say!(
@@ -87,6 +97,20 @@ pub(crate) fn timing(cold: &Shown, warm: &Shown, disk: u64, expected: &Resolved)
         human_bytes(bytes),
         disk as f64 / bytes as f64
     );
+}
+
+/// Bytes of all files below a directory.
+pub(crate) fn bytes_of(directory: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() { open.push(entry.path()) } else { bytes += metadata.len() }
+        }
+    }
+    Ok(bytes)
 }
 
 /// `disk` counts blocks, `bytes` what the files hold.

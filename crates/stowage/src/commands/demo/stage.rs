@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::samples::Sample;
 use crate::Failure;
-use crate::cli::{DownloadArgs, NodeArgs, RegistryArgs, StoreArgs};
+use crate::cli::{DownloadArgs, NodeArgs, RegistryArgs, StoreArgs, TarArgs};
 use crate::commands::node;
 
 /// How long the plugin may take to be registered.
@@ -72,6 +72,7 @@ impl Stage {
             require_digest: false,
             registry: local.clone(),
             downloads: DownloadArgs::default(),
+            tars: TarArgs::default(),
         };
         let store = StoreArgs {
             path: directory.path().join("store"),
@@ -206,6 +207,14 @@ impl Stage {
         say!("\ncleaned up: no mount, no file left in {}", path.display());
         Ok(())
     }
+}
+
+/// Whether the kernel keeps EROFS from whoever is root only in a user namespace, or has none.
+pub(crate) fn mounts_no_tars() -> bool {
+    let initial = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    let known = std::fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains("\terofs"));
+    !initial || !known
 }
 
 /// Directories of views are 0555, which only root removes from.

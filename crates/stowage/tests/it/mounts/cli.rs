@@ -24,6 +24,8 @@ impl Shell {
         Command::new(env!("CARGO_BIN_EXE_stowage"))
             .args(arguments)
             .env("STOWAGE_STORE", &self.store)
+            // The machine's disk may be nearly full.
+            .env("STOWAGE_MIN_FREE", "1")
             .env("HOME", &self.root)
             .env_remove("DOCKER_CONFIG")
             .output()
@@ -194,6 +196,7 @@ fn an_interrupted_pull_goes_on_where_it_was() {
         let reference = registry.reference("t/big", "v1");
         registry.set_rate(Some(2 << 20));
         let first = Command::new(env!("CARGO_BIN_EXE_stowage"))
+            .env("STOWAGE_MIN_FREE", "1")
             .args(["pull", &reference])
             .env("STOWAGE_STORE", scene.root().join("s"))
             .env("HOME", scene.root())

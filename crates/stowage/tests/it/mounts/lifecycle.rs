@@ -479,6 +479,8 @@ fn the_plugin_says_when_it_is_ready_and_what_it_did() {
         ] {
             node.until_count(series, |count| count == value).await;
         }
+        let (_, metrics) = node.http("/metrics").await;
+        assert!(metrics.contains("stowage_erofs{backing=\""), "{metrics}");
         assert!(node.count("stowage_store_bytes").await >= 3 * MIB);
         assert!(node.count("stowage_store_free_bytes").await > 0);
         node.plugin().unpublish(&volume).await.unwrap();

@@ -267,6 +267,7 @@ fn what_was_pulled_from_a_layout_is_served_offline() {
 /// `stowage pull oci:DIR --as REF`, before the node has the store.
 async fn pull(scene: &Scene, node: &Node, directory: &std::path::Path, reference: &str) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_stowage"))
+        .env("STOWAGE_MIN_FREE", "1")
         .args(["pull", &format!("oci:{}", directory.display()), "--as", reference])
         .env("STOWAGE_STORE", node.store())
         .env("HOME", scene.root())
