@@ -14,8 +14,16 @@ use crate::tools::{Tool, Toolbox};
 use crate::workspace::Workspace;
 
 /// Programs that are compared with, or that serve the bytes.
-const TOOLS: [Tool; 6] =
-    [Tool::DockerRegistry, Tool::Oras, Tool::Crane, Tool::Skopeo, Tool::Curl, Tool::OpenSsl];
+const TOOLS: [Tool; 8] = [
+    Tool::DockerRegistry,
+    Tool::Oras,
+    Tool::Crane,
+    Tool::Skopeo,
+    Tool::Curl,
+    Tool::OpenSsl,
+    Tool::GnuTar,
+    Tool::Umoci,
+];
 
 /// A program that cannot be installed from here, and why; one in `PATH` is used.
 const MODCTL: &str =
@@ -27,7 +35,7 @@ pub(crate) struct Options {
     /// Every row, but smaller: three minutes; targets are meant for full size.
     #[arg(long)]
     quick: bool,
-    /// Only this row, such as pull, throttled, memory, publish, many, refetch, digest, engine; may be repeated.
+    /// Only this row, such as pull, throttled, memory, publish, many, refetch, digest, engine, tar; may be repeated.
     #[arg(long = "row", value_name = "NAME")]
     rows: Vec<String>,
     /// Write every single run to this file.

@@ -16,7 +16,7 @@ pub(crate) const VARIABLE: &str = "STOWAGE_SKIP";
 /// Tests that need the same thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
-    /// Against Debian's registry, with artifacts pushed by other clients.
+    /// Against Debian's registry, with artifacts that other clients made and pushed.
     Interop,
     /// The sanity suite for CSI drivers.
     CsiSanity,
@@ -65,7 +65,17 @@ impl Group {
     /// The programs its tests start.
     pub(crate) fn tools(self) -> &'static [Tool] {
         match self {
-            Self::Interop => &[Tool::DockerRegistry, Tool::Htpasswd, Tool::Skopeo, Tool::Oras, Tool::Crane],
+            Self::Interop => &[
+                Tool::DockerRegistry,
+                Tool::Htpasswd,
+                Tool::Skopeo,
+                Tool::Oras,
+                Tool::Crane,
+                Tool::Helm,
+                Tool::Cosign,
+                Tool::Podman,
+                Tool::GnuTar,
+            ],
             Self::CsiSanity => &[Tool::CsiSanity],
             Self::ErofsTools => &[
                 Tool::GnuTar,

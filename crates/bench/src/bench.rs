@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use stowage_testkit::tools::Tool;
 use tokio::runtime::Runtime;
 
 use crate::cli::{Scale, Work};
@@ -30,6 +31,8 @@ pub(crate) struct Bench {
     cgroup: String,
     /// What `stowage pull --help` says.
     help: String,
+    /// Why programs are not here, as far as the caller knows.
+    missing: Vec<(String, String)>,
 }
 
 impl Bench {
@@ -45,6 +48,7 @@ impl Bench {
             sockets: work.sockets.clone(),
             cgroup: work.cgroup.clone(),
             help: String::new(),
+            missing: work.plan.missing.clone(),
         };
         for name in ["home", "tmp"] {
             disk::fresh(&bench.dir(name))?;
@@ -96,6 +100,8 @@ impl Bench {
     /// Neither proxies nor settings of the machine belong in a comparison, and temporary files go to the same disk.
     pub(crate) fn clean(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // How full this disk is belongs in no figure.
+        command.env("STOWAGE_MIN_FREE", "1");
         command.env("HOME", self.dir("home")).env("TMPDIR", self.dir("tmp")).env("LANG", "C");
         command
     }
@@ -118,6 +124,16 @@ impl Bench {
         let program = self.peers.program(peer)?;
         let commands = peer.pull(program, image, into).into_iter();
         Ok(commands.map(|command| self.clean(command)).collect())
+    }
+
+    /// Another program than those that pull, or why it is not here.
+    pub(crate) fn program(&self, name: &str) -> Result<Command, String> {
+        let known = || self.missing.iter().find(|(missing, _)| missing == name);
+        let found = Tool::find(name).map_err(|error| match known() {
+            Some((_, why)) => format!("not installed: {why}"),
+            None => format!("not installed: {error}"),
+        })?;
+        Ok(self.clean(Command::new(found.path())))
     }
 
     /// Brings the disk to rest, then measures the commands.

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     /// Bring blobs of zeros through the engine alone, as something to measure.
     #[command(hide = true)]
     Engine(EngineWork),
+    /// Write the image of a tar that is in a store, as something to measure.
+    #[command(hide = true)]
+    View(ViewWork),
 }
 
 /// What is to be measured, and where the figures go.
@@ -94,6 +97,20 @@ pub(crate) struct EngineWork {
     /// The digest of each blob.
     #[arg(long = "digest")]
     pub(crate) digests: Vec<Digest>,
+}
+
+/// A tar whose view is to be built.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ViewWork {
+    /// The store, which has the tar and no view of it.
+    #[arg(long)]
+    pub(crate) store: PathBuf,
+    /// The tar.
+    #[arg(long)]
+    pub(crate) digest: Digest,
+    /// Its size in bytes.
+    #[arg(long)]
+    pub(crate) size: u64,
 }
 
 /// How large everything is.

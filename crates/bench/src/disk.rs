@@ -54,6 +54,20 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     }
 }
 
+/// Takes what memory holds of the file away, so that it is read from the disk again. Pages that are not on the disk yet stay.
+pub(crate) fn forget(path: &Path) -> Result<()> {
+    let failed = || format!("cannot take {} out of the page cache", path.display());
+    let file = File::open(path).with_context(failed)?;
+    nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+        .with_context(failed)
+}
+
+/// Brings the file into memory.
+pub(crate) fn warm(path: &Path) -> Result<()> {
+    let read = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()));
+    read.map(|_| ()).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Bytes that are free for us on the filesystem of `path`.
 pub(crate) fn free(path: &Path) -> Result<u64> {
     let about = nix::sys::statvfs::statvfs(path)
@@ -75,6 +89,17 @@ mod tests {
         assert!(before >= 1 << 20, "{before}");
         fs::hard_link(&one, &two).unwrap();
         assert!(used(directory.path()).unwrap() < before + (1 << 20));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_still_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "content").unwrap();
+        forget(&file).unwrap();
+        warm(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "content");
+        assert!(forget(&directory.path().join("nothing")).is_err());
     }
 
     #[test]

@@ -38,6 +38,8 @@ mod statistics;
 mod supervisor;
 mod svg;
 mod table;
+mod tarball;
+mod view_alone;
 mod worker;
 
 use std::io::Read as _;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Run(plan) => supervisor::run(&plan),
         Command::Work(work) => worker::run(&work).map(|()| ExitCode::SUCCESS),
         Command::Hash { files } => hash(&files).map(|()| ExitCode::SUCCESS),
+        Command::View(work) => view_alone::run(&work).map(|()| ExitCode::SUCCESS),
         Command::Engine(work) => engine_alone::run(&work).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

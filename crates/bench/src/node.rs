@@ -40,8 +40,18 @@ impl Node {
         registry: &str,
         cgroup: Option<&Cgroup>,
     ) -> Result<Self> {
+        disk::fresh(&bench.dir(&format!("store-{name}")))?;
+        Self::again(bench, name, registry, cgroup).await
+    }
+
+    /// Starts a plugin over the store that an earlier one of this name has left, which has stopped.
+    pub(crate) async fn again(
+        bench: &Bench,
+        name: &str,
+        registry: &str,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<Self> {
         let (store, home) = (bench.dir(&format!("store-{name}")), bench.short_dir(name));
-        disk::fresh(&store)?;
         let kubelet = FakeKubelet::new(&home).context("cannot make kubelet's directories")?;
         let endpoint = kubelet.plugin_dir(DRIVER);
         fs::create_dir_all(&endpoint)?;
@@ -87,10 +97,13 @@ impl Node {
 
     /// A volume of a new pod; kubelet's part of the work is done already.
     pub(crate) fn request(&self, reference: &str, readonly: bool) -> Result<PublishRequest> {
-        let request = PublishRequest {
-            readonly,
-            ..self.plugin.inline(&Pod::new("bench", "pod"), "model", &[("reference", reference)])
-        };
+        self.request_with(&[("reference", reference)], readonly)
+    }
+
+    /// The same with any attributes.
+    pub(crate) fn request_with(&self, attributes: &[(&str, &str)], readonly: bool) -> Result<PublishRequest> {
+        let pod = Pod::new("bench", "pod");
+        let request = PublishRequest { readonly, ..self.plugin.inline(&pod, "model", attributes) };
         let parent = request.target.parent().context("a target lies in a directory")?;
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         Ok(request)

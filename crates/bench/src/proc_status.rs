@@ -28,6 +28,12 @@ impl Memory {
     }
 }
 
+/// From now on the most memory of this process counts anew: what is resident now, in bytes (proc(5), `clear_refs`).
+pub(crate) fn forget_own_peak() -> Option<u64> {
+    fs::write("/proc/self/clear_refs", "5").ok()?;
+    Some(Memory::of(std::process::id())?.peak_rss)
+}
+
 /// Processor time of each thread of a running process so far: id, name, seconds (`/proc/<pid>/task/<tid>/schedstat`).
 pub(crate) fn threads(pid: u32) -> Vec<(u64, String, f64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -77,6 +83,7 @@ mod tests {
     fn this_very_process_has_some() {
         let memory = Memory::of(std::process::id()).unwrap();
         assert!(memory.peak_rss >= memory.anonymous && memory.anonymous > 0, "{memory:?}");
+        assert!(forget_own_peak().is_some_and(|now| now > 0));
         assert!(processor_seconds(std::process::id()).is_some());
         assert!(!threads(std::process::id()).is_empty());
         assert!(threads(u32::MAX).is_empty());

@@ -36,7 +36,7 @@ pub(crate) enum Scenario {
     Digest,
     /// The engine without network
     Engine,
-    /// Tar layers
+    /// Tars as volumes: from the bytes to the files, the image of many members, reading
     Tar,
 }
 
@@ -80,7 +80,7 @@ impl Scenario {
             Self::Refetch => refetch::run(bench),
             Self::Digest => Ok(digest::run(bench)),
             Self::Engine => engine::run(bench),
-            Self::Tar => Ok(tar::run()),
+            Self::Tar => tar::run(bench),
         }
     }
 }

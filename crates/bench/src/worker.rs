@@ -55,7 +55,8 @@ pub(crate) fn run(work: &Work) -> Result<()> {
 fn describe(bench: &Bench, plan: &Plan) -> Machine {
     let mut machine = Machine::describe(&bench.dir(""), &plan.commit);
     machine.programs = bench.peers.versions();
-    for (name, argument) in [("docker-registry", "--version"), ("openssl", "version")] {
+    let others = ["docker-registry", "tar", "umoci"].map(|name| (name, "--version"));
+    for (name, argument) in others.into_iter().chain([("openssl", "version")]) {
         if let Ok(tool) = stowage_testkit::tools::Tool::find(name) {
             machine.programs.push((name.to_owned(), peers::version(tool.path(), &[argument])));
         }

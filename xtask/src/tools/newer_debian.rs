@@ -30,6 +30,8 @@ const SUITES: [&str; 2] = ["testing", "unstable"];
 pub(super) struct Package {
     pub(super) name: &'static str,
     pub(super) oldest: Version,
+    /// What makes its programs say their version.
+    pub(super) asked_by: &'static str,
 }
 
 impl fmt::Display for Package {
@@ -46,7 +48,7 @@ impl Version {
     /// The first version in what a program says of itself, or in what a package is called.
     fn find(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|word| {
-            let without_epoch = word.rsplit(':').next()?;
+            let without_epoch = word.rsplit(':').next()?.trim_start_matches('v');
             let mut numbers = without_epoch.split(|c: char| !c.is_ascii_digit()).map(str::parse);
             Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
         })
@@ -75,7 +77,7 @@ impl NewerDebian {
     /// The program: the system's own if it is new enough, otherwise from the package.
     pub(super) fn program(&mut self, program: &str, package: Package) -> Result<PathBuf> {
         if let Some(found) = command::find_program(program)
-            && version(&mut Command::new(&found)).is_some_and(|version| version >= package.oldest)
+            && version(Command::new(&found), package).is_ok_and(|said| said >= Some(package.oldest))
         {
             return Ok(found);
         }
@@ -84,8 +86,10 @@ impl NewerDebian {
         let starter = starter(&folder, program)?;
         // By its interpreter: a script just written is busy while another thread starts a process.
         let mut trial = Command::new("sh");
-        if version(trial.arg(&starter)).is_none_or(|version| version < package.oldest) {
-            bail!("{} was unpacked, but `{} -V` does not say {}", package.name, starter.display(), package);
+        trial.arg(&starter);
+        // Not every program knows its version; apt knows the package's.
+        if version(trial, package)?.is_some_and(|version| version < package.oldest) {
+            bail!("{} was unpacked, but `{}` says that it is older", package.name, starter.display());
         }
         Ok(starter)
     }
@@ -104,9 +108,9 @@ impl NewerDebian {
     }
 }
 
-/// What a program says to `-V`.
-fn version(program: &mut Command) -> Option<Version> {
-    Version::find(&command::capture(program.arg("-V")).ok()?)
+/// What a program that runs says of its version.
+fn version(mut program: Command, package: Package) -> Result<Option<Version>> {
+    Ok(Version::find(&command::capture(program.arg(package.asked_by))?))
 }
 
 /// Fetches and unpacks the package from the first suite that has it.
@@ -194,6 +198,9 @@ mod tests {
         assert_eq!(found("fsck.erofs 1.5"), Version(1, 5));
         assert_eq!(found("dump.erofs (erofs-utils) 1.9.4\navailable decompressors: lz4"), Version(1, 9));
         assert_eq!(found("1:1.10~rc1-1"), Version(1, 10));
+        assert_eq!(found("podman version 5.8.6"), Version(5, 8));
+        assert_eq!(found("GitVersion:    v3.1.1"), Version(3, 1));
+        assert_eq!(Version::find("GitVersion:    devel\nGoVersion:     go1.27.3"), None);
         assert!(found("1.10") > found("1.9"));
         assert_eq!(Version::find("(none)"), None);
     }

@@ -22,18 +22,29 @@ use crate::statistics::{median, most, percentile};
 const CROWD: usize = 110;
 
 /// Times of one kind of call, in seconds.
-struct Calls {
-    name: &'static str,
-    times: Vec<f64>,
+pub(super) struct Calls {
+    pub(super) name: &'static str,
+    pub(super) times: Vec<f64>,
 }
 
 impl Calls {
-    fn at(&self, percent: u8) -> f64 {
+    pub(super) fn at(&self, percent: u8) -> f64 {
         percentile(&self.times, percent).unwrap_or_default()
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         format!("p50 {}, p99 {}", seconds(self.at(50)), seconds(self.at(99)))
+    }
+
+    /// A table with a line for each kind.
+    pub(super) fn table(title: &str, all: &[&Self]) -> Table {
+        let mut table = Table::new(title, &["", "calls", "p50", "p99", "worst"]);
+        for calls in all {
+            let worst = most(&calls.times).unwrap_or_default();
+            let [p50, p99, worst] = [calls.at(50), calls.at(99), worst].map(seconds);
+            table.line([calls.name.to_owned(), calls.times.len().to_string(), p50, p99, worst]);
+        }
+        table
     }
 }
 
@@ -62,12 +73,7 @@ async fn measure(bench: &Bench) -> Result<Section> {
     node.stop()?;
     disk::remove(&bench.dir("store-publish"))?;
 
-    let mut table = Table::new("Calls, one after the other", &["", "calls", "p50", "p99", "worst"]);
-    for calls in [&overlay, &bind, &unpublish, &probe, &bare] {
-        let worst = most(&calls.times).unwrap_or_default();
-        let [p50, p99, worst] = [calls.at(50), calls.at(99), worst].map(seconds);
-        table.line([calls.name.to_owned(), calls.times.len().to_string(), p50, p99, worst]);
-    }
+    let table = Calls::table("Calls, one after the other", &[&overlay, &bind, &unpublish, &probe, &bare]);
     let rows = rows(bench, &overlay, &bind, &probe, &bare, &crowd);
     let raw = json!({
         "publish": overlay.times, "publishReadOnly": bind.times, "unpublish": unpublish.times,
@@ -118,7 +124,7 @@ fn rows(
 }
 
 /// What the kernel itself needs, without anybody around it.
-fn bare(bench: &Bench, count: usize) -> Result<Calls> {
+pub(super) fn bare(bench: &Bench, count: usize) -> Result<Calls> {
     let (tree, target) = (bench.dir("bare-tree"), bench.short_dir("bare"));
     disk::fresh(&tree)?;
     disk::fresh(&target)?;
@@ -149,7 +155,7 @@ async fn probe(node: &Node, count: usize) -> Result<Calls> {
     Ok(Calls { name: "Probe", times })
 }
 
-async fn one_by_one(
+pub(super) async fn one_by_one(
     bench: &Bench,
     node: &Node,
     reference: &str,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use stowage_store::io::Probe;
 use stowage_store::{
-    AdmitError, CollectOptions, MadeUpSpace, Store, StoreError, StoreOptions, ViewError, ViewSpec,
+    AdmitError, CollectOptions, MadeUpSpace, MinFree, Store, StoreError, StoreOptions, ViewError, ViewSpec,
 };
 
 use crate::support::{
@@ -23,6 +23,7 @@ fn small_disk(change: impl FnOnce(&mut StoreOptions)) -> (TestStore, std::sync::
     let space = MadeUpSpace::new(1000 * KIB, 1000);
     let mut options = options();
     options.testing.space = Some(std::sync::Arc::clone(&space));
+    options.min_free = MinFree::default();
     options.min_age = Duration::ZERO;
     change(&mut options);
     (TestStore::with(options), space)

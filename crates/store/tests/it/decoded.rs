@@ -108,7 +108,7 @@ fn what_is_not_compressed_as_it_says_stays_as_it_is_and_is_named() {
 }
 
 #[test]
-fn wrong_bytes_are_the_registrys_fault_whatever_they_decode_to() {
+fn wrong_bytes_are_a_fault_of_the_registry_whatever_they_decode_to() {
     let at = TestStore::new();
     let (promised, lie) = (gzip(&bytes(50_000, 7)), bytes(40_000, 8));
     let mut lie = lie;

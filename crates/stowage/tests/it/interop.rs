@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use stowage_artifact::Digest;
 use stowage_testkit::docker_registry::DockerRegistry;
 use stowage_testkit::kubelet::{Pod, Publication, PublishRequest, RetryPolicy};
@@ -18,13 +19,20 @@ use tonic::Code;
 use crate::harness::{Node, Scene, digest_of, scene};
 use crate::oci_layout;
 
+mod charts;
+mod erofs_mounts;
+mod kept;
 mod mirrors;
+mod podman;
+mod signatures;
+mod trees;
 
 const MIB: u64 = 1 << 20;
 const USER: &str = "ada";
 const PASSWORD: &str = "correct horse";
 /// The programs of these tests.
-const TOOLS: [&str; 5] = ["docker-registry", "htpasswd", "oras", "crane", "skopeo"];
+const TOOLS: [&str; 9] =
+    ["docker-registry", "htpasswd", "oras", "crane", "skopeo", "helm", "cosign", "podman", "tar"];
 
 /// A registry with a password, a node that trusts its authority, and a directory for the clients.
 struct Shop {
@@ -67,13 +75,18 @@ impl Shop {
 
     /// `oras push` of these files, as they are named from the home directory.
     async fn oras(&self, repository: &str, files: &[&str]) -> String {
+        self.oras_in(&self.home, repository, files).await
+    }
+
+    /// `oras push` of these files and directories, as they are named from this directory.
+    async fn oras_in(&self, directory: &Path, repository: &str, files: &[&str]) -> String {
         let reference = self.registry.reference(repository, "v1");
         let (ca, config) = (self.registry.ca_file(), self.home.join("config.json"));
         let (ca, config) = (ca.to_str().unwrap(), config.to_str().unwrap());
         let mut arguments =
             vec!["push", "--no-tty", "--ca-file", ca, "--registry-config", config, reference.as_str()];
         arguments.extend(files);
-        self.tools["oras"].clone().current_dir(&self.home).run(&arguments).await.unwrap();
+        self.tools["oras"].clone().current_dir(directory).run(&arguments).await.unwrap();
         reference
     }
 
@@ -82,10 +95,27 @@ impl Shop {
         crane.env("DOCKER_CONFIG", &self.home).env("SSL_CERT_FILE", self.registry.ca_file())
     }
 
+    /// `skopeo copy` with these flags.
+    async fn skopeo_copy(&self, how: &[&str], from: &str, to: &str) {
+        let (account, certs) = (format!("{USER}:{PASSWORD}"), self.registry.cert_dir().unwrap());
+        let mut arguments = vec!["copy".to_owned()];
+        for side in ["src", "dest"] {
+            arguments.push(format!("--{side}-creds={account}"));
+            arguments.push(format!("--{side}-cert-dir={}", certs.display()));
+        }
+        arguments.extend(how.iter().copied().chain([from, to]).map(str::to_owned));
+        self.tools["skopeo"].run(&arguments).await.unwrap();
+    }
+
+    /// A manifest as another client reads it.
+    async fn manifest(&self, reference: &str) -> Value {
+        let manifest = self.crane().run(&["manifest", reference]).await.unwrap();
+        serde_json::from_str(&manifest).unwrap()
+    }
+
     /// Name and digest of every layer, as another client reads them.
     async fn layers(&self, reference: &str) -> Vec<(String, Digest)> {
-        let manifest = self.crane().run(&["manifest", reference]).await.unwrap();
-        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        let manifest = self.manifest(reference).await;
         let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| {
             let title = layer["annotations"][artifacts::TITLE].as_str().unwrap();
             (title.to_owned(), layer["digest"].as_str().unwrap().parse().unwrap())
@@ -103,12 +133,20 @@ impl Shop {
 
     /// Publishes with the right secret; says how long that took.
     async fn publish(&self, reference: &str) -> (Publication, Duration) {
-        let request = self.request(reference, &self.registry.docker_config());
         let started = Instant::now();
+        let volume = self.publish_with(reference, &[]).await;
+        (volume, started.elapsed())
+    }
+
+    /// Publishes a volume of these attributes besides the reference; two of one artifact may be there at once.
+    async fn publish_with(&self, reference: &str, attributes: &[(&str, &str)]) -> Publication {
+        let volume = attributes.first().map_or("model", |(key, _)| *key);
+        let attributes = [&[("reference", reference)], attributes].concat();
+        let mut request = self.node.plugin().inline(&Pod::new("team", "web-0"), volume, &attributes);
+        request.secrets.insert(".dockerconfigjson".to_owned(), self.registry.docker_config());
         let policy = RetryPolicy::quick(Duration::from_secs(200));
         let volume = self.node.plugin().publish_until(&request, policy).await;
-        let volume = volume.unwrap_or_else(|failure| panic!("{failure}\n{}", self.node.log()));
-        (volume, started.elapsed())
+        volume.unwrap_or_else(|failure| panic!("{failure}\n{}", self.node.log()))
     }
 
     async fn unpublish(&self, volume: &Publication) {
@@ -216,15 +254,8 @@ fn a_layout_pushed_by_crane_or_copied_by_skopeo_is_mounted_byte_for_byte() {
         let by_crane = shop.registry.reference("team/crane", "v1");
         shop.crane().run(&["push", directory.to_str().unwrap(), &by_crane]).await.unwrap();
         let by_skopeo = shop.registry.reference("team/skopeo", "v1");
-        let copy = [
-            "copy".to_owned(),
-            "--preserve-digests".to_owned(),
-            format!("--dest-creds={USER}:{PASSWORD}"),
-            format!("--dest-cert-dir={}", shop.registry.cert_dir().unwrap().display()),
-            format!("oci:{}:v1", directory.display()),
-            format!("docker://{by_skopeo}"),
-        ];
-        shop.tools["skopeo"].run(&copy).await.unwrap();
+        let source = format!("oci:{}:v1", directory.display());
+        shop.skopeo_copy(&["--preserve-digests"], &source, &format!("docker://{by_skopeo}")).await;
         for reference in [by_crane, by_skopeo] {
             let digest = shop.crane().run(&["digest", &reference]).await.unwrap();
             assert_eq!(digest.trim(), artifact.digest().to_string(), "{reference} is another artifact");
