@@ -117,6 +117,12 @@ pub(crate) struct NodeBuilder {
 }
 
 impl NodeBuilder {
+    /// Downloads over one connection a blob: none that helps where one is slow, so that what is under way when bytes are
+    /// counted is known.
+    pub(crate) fn one_connection(self) -> Self {
+        self.arg("--connections-per-blob", "1")
+    }
+
     /// Any flag.
     pub(crate) fn arg(mut self, flag: &str, value: impl Into<OsString>) -> Self {
         self.arguments.extend([flag.into(), value.into()]);

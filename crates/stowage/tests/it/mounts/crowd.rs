@@ -48,7 +48,7 @@ fn a_crowd_of_pods_with_one_cold_artifact_is_one_download_and_leaves_nothing() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
-        let node = scene.node().registry(&registry).start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
 
         let cold = requests(&node, &model, "cold", false);
         // Until each of the pods waits for the bytes.

@@ -187,7 +187,7 @@ fn a_download_outlives_the_call_and_the_next_call_joins_it() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
-        let node = scene.node().registry(&registry).publish_wait(1).start().await;
+        let node = scene.node().registry(&registry).publish_wait(1).one_connection().start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         stall_at(&registry, &model, HALF);
@@ -213,7 +213,7 @@ fn a_pods_deletion_never_waits_for_its_download() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
-        let node = scene.node().registry(&registry).start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         stall_at(&registry, &model, HALF);
@@ -243,7 +243,7 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
         let registry = scene.registry().await;
         let ready = Model::push(&registry, "team/ready", "v1", 1, MIB);
         let model = Model::push(&registry, "team/model", "v1", 2, SIZE);
-        let mut node = scene.node().registry(&registry).start().await;
+        let mut node = scene.node().registry(&registry).one_connection().start().await;
         let mounted = node.plugin().inline(&Pod::new("team", "web-0"), "model", &ready.attributes());
         publish(&node, &mounted).await;
         let mount = mount_id(&mounted.target);
@@ -279,7 +279,7 @@ fn an_abandoned_download_stops_and_keeps_its_bytes() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
-        let node = scene.node().registry(&registry).interest(1).start().await;
+        let node = scene.node().registry(&registry).interest(1).one_connection().start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         stall_at(&registry, &model, HALF);
         let waiting = in_background(&node.plugin(), &request);
@@ -427,7 +427,7 @@ fn the_same_publish_twice_at_once_is_one_mount() {
     scene(async |scene| {
         let registry = scene.registry().await;
         let model = Model::push(&registry, "team/model", "v1", 1, 4 * MIB);
-        let node = scene.node().registry(&registry).start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         stall_at(&registry, &model, MIB);
         let calls: Vec<_> = (0..8).map(|_| in_background(&node.plugin(), &request)).collect();

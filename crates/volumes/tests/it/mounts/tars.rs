@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use stowage_erofs::{Layer, Rules, Selection, TarIndexer, merge, write_image};
 use stowage_sys::{ErofsBackingChoice, mounts_beneath};
-use stowage_testkit::artifacts::{Artifact, BlobData, Packed, Tar, image};
+use stowage_testkit::artifacts::{Artifact, BlobData, Packed, Tar, filesystem_image, image};
 use stowage_testkit::registry::{At, Fault, Target};
 use stowage_volumes::{Meaning, VolumesOptions};
 
@@ -132,7 +133,8 @@ fn a_compressed_layer_is_fetched_once_for_everybody_and_after_a_restart() {
         for published in futures::future::join_all(publishes).await {
             published.unwrap();
         }
-        assert!(registry.bytes_served(&digest) <= size + (2 << 20), "one download, resumed");
+        let served = registry.bytes_served(&digest);
+        assert!(served < size * 3 / 2, "one download, resumed: {served} of {size}");
         for name in names {
             assert_eq!(std::fs::read(bench.target(name).join("data")).unwrap(), plain);
             bench.unpublish(name).await;
@@ -213,5 +215,47 @@ fn a_tenant_shows_access_to_a_layer_that_is_here_decoded_only() {
         for name in ["owner", "copy"] {
             bench.unpublish(name).await;
         }
+    });
+}
+
+/// An EROFS image of its own, which holds nothing but names and a symlink.
+fn foreign_image(link: &str, target: &str) -> Vec<u8> {
+    let mut indexer = TarIndexer::new();
+    indexer.push(&Tar::new().directory("etc").symlink(link, target).bytes()).unwrap();
+    let index = indexer.finish().unwrap();
+    let layers = [Layer { name: "layer", blob: "none", index: &index }];
+    let tree = merge(&layers, Rules::RootFilesystem, Selection::default()).unwrap();
+    let mut image = Vec::new();
+    write_image(&tree, &mut image).unwrap();
+    image
+}
+
+#[test]
+fn images_from_a_registry_are_mounted_only_where_the_administrator_says_so() {
+    scene(async |root| {
+        let registry = registry().await;
+        let layers = [foreign_image("etc/a", "below"), foreign_image("etc/b", "above")].map(Packed::plain);
+        let artifact = filesystem_image("application/vnd.erofs.layer.v1", layers).build().unwrap();
+        registry.push("image", Some("v1"), &artifact);
+        let reference = registry.reference("image", "v1");
+        {
+            let careful = Bench::new(root);
+            let error = careful.volumes.publish(careful.request("v", &reference)).await.unwrap_err();
+            assert_eq!(error.meaning(), Meaning::Invalid, "{error}");
+            careful.volumes.shutdown().await;
+        }
+        let options = VolumesOptions { allow_filesystem_layers: true, ..VolumesOptions::default() };
+        let trusting = Bench::with(root, store_options(), options);
+        for name in ["v", "w"] {
+            trusting.volumes.publish(trusting.request(name, &reference)).await.unwrap();
+        }
+        let expected = [("etc/a", "-> below"), ("etc/b", "-> above")];
+        assert!(shown(&trusting.target("v")).iter().map(|(p, c)| (p.as_str(), c.as_str())).eq(expected));
+        let device = |name: &str| stowage_sys::inspect(&trusting.target(name)).unwrap().unwrap().dev;
+        assert_eq!(device("v"), device("w"), "one superblock");
+        for name in ["v", "w"] {
+            trusting.unpublish(name).await;
+        }
+        until("the loop devices are gone", || loop_devices(root) == 0).await;
     });
 }

@@ -22,7 +22,7 @@ fn a_wrong_secret_beside_a_shared_download_fails_only_its_owner() {
         let registry = private_registry().await;
         let size = 12 * MIB;
         let model = Model::push(&registry, PRIVATE, "v1", 1, size);
-        let node = scene.node().registry(&registry).start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
         stall_half_way(&registry, &model, size);
         let ada = ADA.request(&node, &registry, &model.attributes());
         let publishing = in_background(&node.plugin(), &ada);
@@ -48,8 +48,7 @@ fn access_taken_away_in_a_shared_download_fails_only_its_owner() {
         let registry = private_registry().await;
         let size = 12 * MIB;
         let model = Model::push(&registry, PRIVATE, "v1", 1, size);
-        // No second connection that helps where one is slow: it would have bytes on the way too.
-        let node = scene.node().registry(&registry).arg("--connections-per-blob", "1").start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
         stall_half_way(&registry, &model, size);
         let ada = in_background(&node.plugin(), &ADA.request(&node, &registry, &model.attributes()));
         assert!(registry.faults().until_stalled(1, LIMIT).await);
@@ -95,7 +94,7 @@ fn the_owner_of_the_first_source_leaves_and_the_other_finishes_alone() {
         let registry = private_registry().await;
         let size = 12 * MIB;
         let model = Model::push(&registry, PRIVATE, "v1", 1, size);
-        let node = scene.node().registry(&registry).start().await;
+        let node = scene.node().registry(&registry).one_connection().start().await;
         stall_half_way(&registry, &model, size);
         let adas = ADA.request(&node, &registry, &model.attributes());
         let ada = in_background(&node.plugin(), &adas);
