@@ -1,13 +1,14 @@
 //! The way from bytes to a mounted image, with damaged tars, for as long as wanted.
 //!
-//! What must hold, whatever the bytes are: nothing panics; the index does not depend on how the bytes were cut; an index that is
-//! written can be read; every file of a tree lies within its tar; the same tree gives the same image; the kernel mounts the image
+//! What must hold, whatever the bytes are: nothing panics; the index does not depend on how the bytes were cut, nor on whether the
+//! data was passed over; an index that is written can be read, and put in a directory; every file of a tree lies within its tar; the same tree gives the same image; the kernel mounts the image
 //! and shows what the tree has, bytes included, and says nothing about it in its log.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use stowage_artifact::RelativePath;
 use stowage_erofs::{
     EntryKind, Layer, Rules, Selection, TarError, TarIndex, TarIndexer, Tree, merge, write_image,
 };
@@ -123,7 +124,11 @@ fn index(chance: &mut Chance, tar: &[u8]) -> Result<Option<TarIndex>> {
     let whole = index_in_pieces(tar, || usize::MAX);
     let cut = index_in_pieces(tar, || 1 + chance.below(1500));
     ensure!(whole == cut, "cut into pieces it is {cut:?}, and at once {whole:?}");
+    let sought = index_by_seeking(tar, 1 + chance.below(1500));
+    ensure!(whole == sought, "by its headers it is {sought:?}, and read whole {whole:?}");
     let Ok(index) = whole else { return Ok(None) };
+    let placed = index.beneath(&RelativePath::parse("in/here")?, Rules::Files);
+    ensure!(placed.is_ok_and(|placed| placed.len() == index.len()), "members were lost in a directory");
     let mut encoded = Vec::new();
     index.encode(&mut encoded)?;
     ensure!(TarIndex::decode(&encoded).as_ref() == Ok(&index), "the index is read back as another");
@@ -135,6 +140,20 @@ fn index(chance: &mut Chance, tar: &[u8]) -> Result<Option<TarIndex>> {
     encoded[end..].copy_from_slice(&checksum.to_le_bytes());
     let _ = TarIndex::decode(&encoded);
     Ok(Some(index))
+}
+
+/// Indexes a tar as `store` does: by pieces of this length, and nothing of what may be passed over.
+fn index_by_seeking(tar: &[u8], piece: usize) -> Result<TarIndex, TarError> {
+    let (mut indexer, mut rest) = (TarIndexer::new(), tar);
+    while !rest.is_empty() {
+        let passed = rest.len().min(usize::try_from(indexer.skippable()).unwrap_or(usize::MAX));
+        indexer.skip(passed as u64);
+        rest = &rest[passed..];
+        let (bytes, behind) = rest.split_at(piece.min(rest.len()));
+        indexer.push(bytes)?;
+        rest = behind;
+    }
+    indexer.finish()
 }
 
 /// Indexes a tar cut into pieces of these lengths.

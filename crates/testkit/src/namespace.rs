@@ -116,6 +116,15 @@ fn remove(files: &[&Path]) -> io::Result<()> {
     std::fs::remove_file(there)
 }
 
+/// How many loop devices show files beneath a directory. They belong to the machine, not to a namespace.
+pub fn loop_devices_beneath(directory: &Path) -> usize {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    // One that is free, or was freed this moment, has no such file.
+    let files =
+        devices.filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok());
+    files.filter(|file| Path::new(file.trim()).starts_with(directory)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

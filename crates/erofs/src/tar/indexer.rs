@@ -361,25 +361,9 @@ fn id(pax: Option<u32>, header: Option<i64>, offset: u64, field: &'static str) -
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use stowage_testkit::artifacts::Tar;
 
-    /// A member with data: header, data, padding.
-    fn member(name: &str, bytes: usize) -> Vec<u8> {
-        let mut member = vec![0; BLOCK + bytes.next_multiple_of(BLOCK)];
-        member[..name.len()].copy_from_slice(name.as_bytes());
-        for (at, text) in [(100, "0000644\0"), (108, "0000000\0"), (116, "0000000\0"), (136, "00000000000\0")]
-        {
-            member[at..at + text.len()].copy_from_slice(text.as_bytes());
-        }
-        member[124..136].copy_from_slice(format!("{bytes:011o}\0").as_bytes());
-        member[148..156].fill(b' ');
-        member[156] = b'0';
-        member[257..265].copy_from_slice(b"ustar\x0000");
-        let sum: u32 = member[..BLOCK].iter().map(|byte| u32::from(*byte)).sum();
-        member[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        member[BLOCK..BLOCK + bytes].fill(0xff);
-        member
-    }
+    use super::*;
 
     /// Reads as one who can seek: `step` bytes at a time, and nothing of what may be skipped.
     fn seeking(tar: &[u8], step: usize) -> (Result<TarIndex, TarError>, usize) {
@@ -401,10 +385,10 @@ mod tests {
 
     #[test]
     fn leaving_the_data_out_makes_no_difference() {
-        let mut tar: Vec<u8> = [("a", 5000), ("b", 0), ("c", 512), ("d", 70_000)]
-            .iter()
-            .flat_map(|(name, bytes)| member(name, *bytes))
-            .collect();
+        let members = [("a", 5000), ("b", 0), ("c", 512), ("d", 70_000)];
+        let tar =
+            members.iter().fold(Tar::new(), |tar, (name, bytes)| tar.file(name, vec![0xff; *bytes], 0o644));
+        let mut tar = tar.bytes();
         for tail in [0, 512, 1024, 10_240] {
             tar.resize(tar.len() + tail, 0);
             let mut whole = TarIndexer::new();
@@ -420,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_tar_that_is_cut_off_is_noticed_by_who_seeks() {
-        let tar = member("a", 5000);
+        let tar = Tar::new().file("a", vec![0xff; 5000], 0o644).bytes();
         for cut in [513, 3000, 5511] {
             assert!(matches!(seeking(&tar[..cut], 512).0, Err(TarError::Truncated { .. })), "{cut}");
         }

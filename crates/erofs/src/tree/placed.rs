@@ -46,31 +46,15 @@ impl TarIndex {
 
 #[cfg(test)]
 mod tests {
+    use stowage_testkit::artifacts::Tar;
+
     use super::*;
     use crate::tar::TarIndexer;
 
-    fn header(name: &str, flag: u8, link: &str) -> [u8; 512] {
-        let mut block = [0; 512];
-        block[..name.len()].copy_from_slice(name.as_bytes());
-        block[100..108].copy_from_slice(b"0000644\0");
-        block[108..116].copy_from_slice(b"0000000\0");
-        block[116..124].copy_from_slice(b"0000000\0");
-        block[124..136].copy_from_slice(b"00000000000\0");
-        block[136..148].copy_from_slice(b"00000000000\0");
-        block[148..156].fill(b' ');
-        block[156] = flag;
-        block[157..157 + link.len()].copy_from_slice(link.as_bytes());
-        block[257..265].copy_from_slice(b"ustar\x0000");
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        block
-    }
-
     fn index(members: &[(&str, u8, &str)]) -> TarIndex {
+        let add = |tar: Tar, (name, kind, link): &(&str, u8, &str)| tar.member(*kind, name, link, b"", 0o644);
         let mut indexer = TarIndexer::new();
-        for (name, flag, link) in members {
-            indexer.push(&header(name, *flag, link)).unwrap();
-        }
+        indexer.push(&members.iter().fold(Tar::new(), add).bytes()).unwrap();
         indexer.finish().unwrap()
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use stowage_erofs::{Layer, Rules, Selection, TarIndexer, merge, write_image};
 use stowage_sys::{ErofsBackingChoice, mounts_beneath};
 use stowage_testkit::artifacts::{Artifact, BlobData, Packed, Tar, filesystem_image, image};
+use stowage_testkit::namespace::loop_devices_beneath;
 use stowage_testkit::registry::{At, Fault, Target};
 use stowage_volumes::{Meaning, VolumesOptions};
 
@@ -26,14 +27,6 @@ fn noise(seed: u64, size: u64) -> Vec<u8> {
     BlobData::generated(seed, size).read_range(0..size).unwrap().to_vec()
 }
 
-/// The loop devices whose files lie below a directory.
-fn loop_devices(root: &Path) -> usize {
-    let files = std::fs::read_dir("/sys/block")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("loop/backing_file")).ok());
-    files.filter(|file| Path::new(file.trim()).starts_with(root)).count()
-}
-
 #[test]
 fn files_and_loop_devices_show_the_same_and_leave_nothing() {
     for choice in [ErofsBackingChoice::File, ErofsBackingChoice::Loop] {
@@ -47,9 +40,9 @@ fn files_and_loop_devices_show_the_same_and_leave_nothing() {
             assert_eq!(files["etc/hosts"], "localhost");
             assert_eq!(files["usr/lib/large"].len(), 3 << 20);
             let devices = if choice == ErofsBackingChoice::Loop { 2 } else { 0 };
-            assert_eq!(loop_devices(root), devices, "the image and its tar");
+            assert_eq!(loop_devices_beneath(root), devices, "the image and its tar");
             bench.unpublish("v").await;
-            until("the loop devices are gone", || loop_devices(root) == 0).await;
+            until("the loop devices are gone", || loop_devices_beneath(root) == 0).await;
             assert_eq!(mounts_beneath(root).unwrap(), []);
         });
     }
@@ -256,6 +249,6 @@ fn images_from_a_registry_are_mounted_only_where_the_administrator_says_so() {
         for name in ["v", "w"] {
             trusting.unpublish(name).await;
         }
-        until("the loop devices are gone", || loop_devices(root) == 0).await;
+        until("the loop devices are gone", || loop_devices_beneath(root) == 0).await;
     });
 }
