@@ -28,11 +28,6 @@ impl Need {
         if self.raw { None } else { self.codec }
     }
 
-    /// Room on the disk for the download and for what it becomes.
-    pub(crate) const fn room(&self) -> u64 {
-        self.size.saturating_add(self.plain)
-    }
-
     /// Whether the store lacks something that has to be fetched.
     pub(crate) fn is_missing(&self, store: &Store, digest: &Digest) -> Result<bool, StoreError> {
         if store.blob_size(digest).is_some() {

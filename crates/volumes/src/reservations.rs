@@ -14,7 +14,6 @@ use crate::needs::Need;
 pub(crate) struct Reserved {
     /// Shared with the other blobs that were admitted in one step.
     admission: Arc<Admission>,
-    /// Of the download itself; what it decodes to keeps its room to the end.
     bytes: u64,
     on_disk: AtomicBool,
 }
@@ -47,7 +46,7 @@ impl Reservations {
         let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         promised.retain(|_, reserved| reserved.strong_count() > 0);
         let mut new = Vec::new();
-        let mut needed = 0_u64;
+        let (mut needed, mut plain) = (0_u64, 0_u64);
         for (digest, need) in blobs {
             let blob = (digest.clone(), need.size);
             if let Some(reserved) = promised.get(&blob).and_then(Weak::upgrade) {
@@ -55,11 +54,15 @@ impl Reservations {
             } else {
                 // What an interrupted download has on the disk needs no room again.
                 let there = store.ingest_bytes(digest, need.size);
-                needed = needed.saturating_add(need.room().saturating_sub(there));
+                needed = needed.saturating_add(need.size.saturating_sub(there));
+                plain = plain.saturating_add(need.plain);
                 new.push((blob, need.size.saturating_sub(there)));
             }
         }
-        let admission = Arc::new(store.admit(needed, new.len() as u64)?);
+        let admission = Arc::new(store.admit(needed.saturating_add(plain), new.len() as u64)?);
+        // There must be room for what the blobs decode to, and decoding asks for it itself, as nobody knows how much it will
+        // be: kept here too, it would be counted twice.
+        admission.written(plain);
         for (blob, bytes) in new {
             let reserved = Arc::new(Reserved {
                 admission: Arc::clone(&admission),
@@ -75,7 +78,7 @@ impl Reservations {
 
 #[cfg(test)]
 mod tests {
-    use stowage_artifact::Algorithm;
+    use stowage_artifact::{Algorithm, Codec};
     use stowage_store::{MadeUpSpace, MinFree, StoreOptions, Testing};
 
     use super::*;
@@ -117,6 +120,26 @@ mod tests {
         let reservations = Reservations::default();
         let _liar = reservations.admit(&store, &needs(digest.clone(), 1)).unwrap();
         assert!(reservations.admit(&store, &needs(digest, 200 << 20)).is_err(), "200 of 100 MiB");
+    }
+
+    #[test]
+    fn room_for_plain_bytes_is_wanted_and_left_to_the_decoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            min_free: MinFree { bytes_percent: 0, inodes_percent: 0 },
+            testing: Testing { space: Some(MadeUpSpace::new(100 << 20, 0)), ..Testing::default() },
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let need = |name: &[u8], plain| {
+            let need = Need { size: 30 << 20, codec: Some(Codec::Gzip), plain, ..Need::default() };
+            BTreeMap::from([(Digest::of(Algorithm::Sha256, name), need)])
+        };
+        let reservations = Reservations::default();
+        assert!(reservations.admit(&store, &need(b"a", 80 << 20)).is_err(), "30 + 80 of 100 MiB");
+        let _held = reservations.admit(&store, &need(b"a", 60 << 20)).unwrap();
+        assert!(store.admit(70 << 20, 1).is_ok(), "the decoding gets what it was admitted for");
+        assert!(store.admit(71 << 20, 1).is_err(), "the download keeps its own");
     }
 
     #[test]

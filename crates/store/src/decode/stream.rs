@@ -25,7 +25,7 @@ const MAX_RATIO: u64 = 200;
 /// The largest window of zstd, as a power of two in bytes: what `zstd --ultra` uses without `--long`, and what the OCI tools
 /// write.
 const MAX_WINDOW_LOG: u32 = 27;
-/// Room is asked for, and bytes are sent to the disk, in steps of this many.
+/// Bytes are sent to the disk in steps of this many, and room is asked for in steps of at least so many.
 const STEP: u64 = 16 << 20;
 
 /// Decodes a blob into a file that becomes a blob of its own. Dropped before that, the file goes.
@@ -96,9 +96,11 @@ impl Plain {
             return Err(Fault::TooLarge);
         }
         if end > self.admitted {
-            // Asked again and again, because nobody knows how much it will be.
-            drop(Store::of(&self.store).admit(STEP, 1).map_err(Fault::NoRoom)?);
-            self.admitted = end + STEP;
+            // Asked again and again, because nobody knows how much it will be; more each time, as the answer may take a walk
+            // through the store.
+            let step = STEP.max(self.at / 4);
+            drop(Store::of(&self.store).admit(step, 1).map_err(Fault::NoRoom)?);
+            self.admitted = end + step;
         }
         let io = |error: IoError| Fault::Store(error.into());
         self.file.write_at("decode.write", self.at, bytes).map_err(io)?;
