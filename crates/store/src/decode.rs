@@ -236,6 +236,7 @@ impl Inner {
             };
             if gone {
                 crate::io::gone_is_fine(self.dirs.decoded.unlink("decoded.remove", &name))?;
+                self.refs().remove_plain(&digest);
             }
         }
         Ok(())

@@ -234,6 +234,14 @@ impl Refs {
         }
     }
 
+    /// Nothing is known any more of what `encoded` was decoded to.
+    pub(crate) fn remove_plain(&mut self, encoded: &Digest) {
+        self.plain.retain(|_, from| {
+            from.retain(|other| other != encoded);
+            !from.is_empty()
+        });
+    }
+
     /// Takes a download for one writer; false if another has it.
     pub(crate) fn begin_ingest(&mut self, digest: &Digest, size: u64) -> bool {
         let sizes = self.ingests.entry(digest.clone()).or_default();

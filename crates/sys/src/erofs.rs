@@ -53,9 +53,9 @@ pub struct ErofsOptions<'a> {
 }
 
 impl ErofsOptions<'_> {
-    /// Buffered, without a label, 1 MiB of read-ahead: near native speed in order, and random reads stay cheap.
+    /// Buffered, without a label, with the kernel's read-ahead.
     pub fn new(backing: ErofsBacking) -> Self {
-        Self { backing, direct_io: false, read_ahead_kib: Some(1024), label: None }
+        Self { backing, direct_io: false, read_ahead_kib: None, label: None }
     }
 }
 

@@ -52,3 +52,75 @@ impl Plans {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stowage_artifact::{Algorithm, Document, PlanOptions, plan};
+    use stowage_store::ViewSpec;
+
+    use super::*;
+
+    fn attributes() -> VolumeAttributes {
+        VolumeAttributes::parse(&BTreeMap::from([("reference".to_owned(), "r.example/a:v1".to_owned())]))
+            .unwrap()
+    }
+
+    fn key(number: usize) -> PlanKey {
+        PlanKey::new(Digest::of(Algorithm::Sha256, &number.to_be_bytes()), &attributes())
+    }
+
+    /// The plan of an artifact with one file, said to have so many layers.
+    fn resolved(layers: usize) -> Arc<Resolved> {
+        let file = Digest::of(Algorithm::Sha256, b"file");
+        let descriptor =
+            |media_type: &str| format!(r#"{{"mediaType":"{media_type}","digest":"{file}","size":4}}"#);
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{}]}}"#,
+            descriptor("application/vnd.oci.empty.v1+json"),
+            descriptor("application/octet-stream"),
+        );
+        let Document::Manifest(mut manifest) = Document::parse(text.as_bytes(), None).unwrap() else {
+            panic!()
+        };
+        let plan = plan(&manifest, None, &PlanOptions::from(&attributes())).unwrap();
+        manifest.layers = vec![manifest.layers[0].clone(); layers];
+        let view = ViewSpec::new(plan.layout.clone(), &attributes());
+        Arc::new(Resolved {
+            reference: attributes().reference,
+            digest: file.clone(),
+            manifest_digest: file,
+            manifest,
+            plan,
+            documents: Vec::new(),
+            view_hash: view.hash(),
+            view: Arc::new(view),
+        })
+    }
+
+    #[test]
+    fn the_plan_that_nobody_used_for_longest_goes_first() {
+        let plans = Plans::default();
+        let plan = resolved(1);
+        for number in 0..MOST_PLANS {
+            plans.put(key(number), Arc::clone(&plan));
+        }
+        assert!(plans.get(&key(0)).is_some());
+        plans.put(key(MOST_PLANS), Arc::clone(&plan));
+        let known = |number: usize| plans.get(&key(number)).is_some();
+        assert_eq!((known(0), known(1), known(2), known(MOST_PLANS)), (true, false, true, true));
+    }
+
+    #[test]
+    fn plans_with_many_layers_push_more_than_one_out() {
+        let plans = Plans::default();
+        for number in 0..3 {
+            plans.put(key(number), resolved(MOST_LAYERS / 4));
+        }
+        plans.put(key(3), resolved(MOST_LAYERS / 2 + 1));
+        let known: Vec<_> = (0..4).filter(|number| plans.get(&key(*number)).is_some()).collect();
+        assert_eq!(known, [2, 3]);
+        // One that is too large alone is not kept, and takes all others with it: the bound holds.
+        plans.put(key(4), resolved(MOST_LAYERS + 1));
+        assert!((0..5).all(|number| plans.get(&key(number)).is_none()));
+    }
+}

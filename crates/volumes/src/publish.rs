@@ -198,8 +198,12 @@ impl Inner {
         let Some(tar) = resolved.plan.layout.tars().iter().find(|tar| tar.fallback.is_none()) else {
             return Ok(());
         };
+        if self.erofs.get().is_some_and(|support| support.backing.is_some()) {
+            return Ok(());
+        }
         let (reference, layer) = (resolved.reference.to_string(), tar.origin.clone());
         let inner = Arc::clone(self);
+        // The first look mounts something.
         self.blocking("look for EROFS", move || {
             let support = inner.erofs_support();
             if support.backing.is_some() {

@@ -82,10 +82,10 @@ impl Store {
                         plain_size: decoded.plain_size,
                         origin: path.as_str(),
                     };
-                    let Some(found) = self.plain_blob(&claimed, &mut missing)? else { continue };
-                    let plain = (found.plain().clone(), found.plain_size());
-                    contents.decoded.push(found);
-                    plain
+                    match self.plain_blob(&claimed, &mut contents.decoded, &mut missing)? {
+                        Some(plain) => plain,
+                        None => continue,
+                    }
                 }
                 _ => return Err(ViewError::Unsupported(path.to_string())),
             };
@@ -111,8 +111,8 @@ impl Store {
         layer: &TarLayer,
         missing: &mut Vec<Digest>,
     ) -> Result<(), ViewError> {
-        let (digest, size) = match layer.codec {
-            None => (layer.digest.clone(), layer.size),
+        let plain = match layer.codec {
+            None => Some((layer.digest.clone(), layer.size)),
             Some(codec) => {
                 let claimed = Claimed {
                     digest: &layer.digest,
@@ -122,12 +122,10 @@ impl Store {
                     plain_size: None,
                     origin: &layer.origin,
                 };
-                let Some(found) = self.plain_blob(&claimed, missing)? else { return Ok(()) };
-                let plain = (found.plain().clone(), found.plain_size());
-                contents.decoded.push(found);
-                plain
+                self.plain_blob(&claimed, &mut contents.decoded, missing)?
             }
         };
+        let Some((digest, size)) = plain else { return Ok(()) };
         let tar_error = |source| ViewError::Tar { layer: layer.origin.clone(), source };
         let index = match self.inner().tar_index(&digest) {
             Ok(index) => index,
@@ -159,8 +157,8 @@ impl Store {
         layer: &FilesystemLayer,
         missing: &mut Vec<Digest>,
     ) -> Result<(), ViewError> {
-        let (digest, size) = match layer.codec {
-            None => (layer.digest.clone(), layer.size),
+        let plain = match layer.codec {
+            None => Some((layer.digest.clone(), layer.size)),
             Some(codec) => {
                 let claimed = Claimed {
                     digest: &layer.digest,
@@ -170,22 +168,21 @@ impl Store {
                     plain_size: None,
                     origin: &layer.origin,
                 };
-                let Some(found) = self.plain_blob(&claimed, missing)? else { return Ok(()) };
-                let plain = (found.plain().clone(), found.plain_size());
-                contents.decoded.push(found);
-                plain
+                self.plain_blob(&claimed, &mut contents.decoded, missing)?
             }
         };
+        let Some((digest, size)) = plain else { return Ok(()) };
         contents.filesystems.push(Filesystem { digest, size, kind: layer.kind });
         Ok(())
     }
 
-    /// The plain blob of a compressed one, decoded where that was not done before. None where neither is here.
+    /// The plain blob of a compressed one and its size, decoded where that was not done before. None where neither is here.
     fn plain_blob(
         &self,
         claimed: &Claimed<'_>,
+        kept: &mut Vec<DecodedBlob>,
         missing: &mut Vec<Digest>,
-    ) -> Result<Option<DecodedBlob>, ViewError> {
+    ) -> Result<Option<(Digest, u64)>, ViewError> {
         let decoded = match self.decoded(claimed.digest)? {
             Some(decoded) => decoded,
             None if self.blob_size(claimed.digest).is_none() => {
@@ -200,7 +197,9 @@ impl Store {
             return Err(ViewError::WrongSize { digest, declared: declared.0, found: declared.1 });
         }
         self.inner().check_claim(claimed, &decoded)?;
-        Ok(Some(decoded))
+        let plain = (decoded.plain().clone(), decoded.plain_size());
+        kept.push(decoded);
+        Ok(Some(plain))
     }
 }
 

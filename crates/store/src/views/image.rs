@@ -83,6 +83,13 @@ pub(super) fn write(
     let devices = tree.devices().iter().filter_map(|device| {
         contents.tars.iter().find(|tar| tar.digest.hex() == device.blob).map(|tar| tar.digest.clone())
     });
+    if let Some(first) = tree.skipped().first() {
+        tracing::info!(
+            members = tree.skipped().len(),
+            first = %String::from_utf8_lossy(&first.path),
+            "devices and fifos of the artifact are left out of the view"
+        );
+    }
     let skipped = tree.skipped().iter().take(MAX_SKIPPED);
     let document = ImageDocument {
         digest: out.hasher.finish(),

@@ -137,6 +137,25 @@ fn a_bomb_stops_at_its_limit() {
     }
 }
 
+/// What `zstd --long=28` writes; the decoder would take as much memory as the window has.
+#[test]
+fn a_window_above_the_limit_is_refused() {
+    let plain = bytes(1 << 20, 4);
+    for (window_log, fits) in [(27, true), (28, false)] {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        std::io::Write::write_all(&mut encoder, &plain).unwrap();
+        let blob = encoder.finish().unwrap();
+        let at = TestStore::new();
+        let encoded = download(&at.store, &blob);
+        match at.store.decode_blob(&encoded, Codec::Zstd) {
+            Ok(decoded) => assert!(fits && decoded.plain() == &digest(&plain), "{window_log}"),
+            Err(error) => assert!(!fits && matches!(error, DecodeError::Malformed { .. }), "{error}"),
+        }
+        assert_eq!(names(at.root.path(), "ingest"), [""; 0]);
+    }
+}
+
 #[test]
 fn a_full_disk_keeps_what_has_arrived() {
     let plain = bytes(40 << 20, 9);

@@ -98,7 +98,7 @@ impl Files {
     }
 
     fn try_backing(&self, backing: ErofsBacking) -> Result<(), ProbeError> {
-        let options = ErofsOptions { read_ahead_kib: None, ..ErofsOptions::new(backing) };
+        let options = ErofsOptions::new(backing);
         let mounted = mount(&self.image, &self.devices, &options)?;
         read_all(&mounted).map_err(ProbeError::Read)
     }

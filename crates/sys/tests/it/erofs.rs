@@ -103,13 +103,14 @@ fn loop_devices_are_read_only_buffered_and_have_small_blocks() {
 fn the_read_ahead_of_a_loop_device_is_the_one_asked_for() {
     private_mounts(|| {
         let view = View::new();
-        let (_target, _) = view.publish(ErofsBacking::Loop, "volume");
+        let options = ErofsOptions { read_ahead_kib: Some(1236), ..ErofsOptions::new(ErofsBacking::Loop) };
+        let _mounted = view.mount(&options).unwrap();
         let devices = view.loop_devices().into_iter();
         let image = devices
             .filter(|device| Path::new(&sysfs(device.join("loop/backing_file"))) == view.image)
             .collect::<Vec<_>>();
         assert_eq!(image.len(), 1);
-        assert_eq!(sysfs(image[0].join("queue/read_ahead_kb")), "1024");
+        assert_eq!(sysfs(image[0].join("queue/read_ahead_kb")), "1236");
     });
 }
 
