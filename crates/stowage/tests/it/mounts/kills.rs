@@ -1,5 +1,7 @@
 //! SIGKILL at any moment: nothing is fetched twice, no reader notices, nothing leaks.
 
+mod tars;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
