@@ -71,7 +71,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         });
     }
     if options.ci {
-        for check in [Check::Typos, Check::Deny, Check::Advisories, Check::Clippy, Check::Doc] {
+        for check in [Check::Chart, Check::Typos, Check::Deny, Check::Advisories, Check::Clippy, Check::Doc] {
             report.phase(check.name(), || check.run(workspace, &toolbox));
         }
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::chart;
 use crate::command;
 use crate::machine_paths;
 use crate::report::Outcome;
@@ -28,12 +29,22 @@ pub(crate) enum Check {
     Clippy,
     /// The documentation builds without a warning.
     Doc,
+    /// The Helm chart, what it renders, and what is made from it.
+    Chart,
 }
 
 impl Check {
     /// Every check, the fast ones first.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Format, Self::Paths, Self::Typos, Self::Deny, Self::Advisories, Self::Clippy, Self::Doc];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Format,
+        Self::Paths,
+        Self::Typos,
+        Self::Deny,
+        Self::Advisories,
+        Self::Clippy,
+        Self::Doc,
+        Self::Chart,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -44,15 +55,17 @@ impl Check {
             Self::Advisories => "advisories",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
+            Self::Chart => "chart",
         }
     }
 
-    /// The program it needs besides the toolchain.
-    pub(crate) fn tool(self) -> Option<Tool> {
+    /// The programs it needs besides the toolchain.
+    pub(crate) fn tools(self) -> &'static [Tool] {
         match self {
-            Self::Typos => Some(Tool::Typos),
-            Self::Deny | Self::Advisories => Some(Tool::CargoDeny),
-            Self::Format | Self::Paths | Self::Clippy | Self::Doc => None,
+            Self::Typos => &[Tool::Typos],
+            Self::Deny | Self::Advisories => &[Tool::CargoDeny],
+            Self::Chart => &chart::TOOLS,
+            Self::Format | Self::Paths | Self::Clippy | Self::Doc => &[],
         }
     }
 
@@ -63,6 +76,7 @@ impl Check {
                 command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
             }
             Self::Paths => return machine_paths::check(workspace),
+            Self::Chart => return chart::check(workspace, toolbox),
             Self::Typos => {
                 let mut typos = Command::new(program(toolbox, Tool::Typos)?);
                 command::run(typos.current_dir(workspace.root()).args(["--format", "brief", "--hidden"]))?;

@@ -1,6 +1,7 @@
 //! Running other programs: their failure is an error that names the command.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,11 @@ pub(crate) fn quiet(command: &mut Command) -> Result<()> {
 /// Whether the command can be started and succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     output(command).is_ok()
+}
+
+/// The text of a file.
+pub(crate) fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// The first executable file of this name in `PATH` or where Debian keeps programs of the administrator.

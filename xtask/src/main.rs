@@ -1,12 +1,14 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask ci`, `cargo xtask bench`, `cargo xtask tools`.
+//! The chores of this repository: `cargo xtask test`, `ci`, `bench`, `chart`, `image-proof`, `tools`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
 
 mod bench;
 mod cargo_test;
+mod chart;
 mod checks;
 mod command;
 mod counts;
 mod erofs;
+mod image;
 mod machine_paths;
 mod privilege;
 mod report;
@@ -44,6 +46,10 @@ enum Chore {
     },
     /// Measure every figure that must hold, beside other programs: as root, on a real disk.
     Bench(bench::Options),
+    /// Write what is made from others: the chart's README and CRDs, and the manifests in deploy/.
+    Chart,
+    /// Run the steps of the Dockerfile without a container engine, and show that what comes out works: as root, on Debian 12.
+    ImageProof,
     /// Install the programs that tests and checks need, and say where they are.
     Tools,
 }
@@ -67,7 +73,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Ci { checks } => {
             let mut report = Report::default();
             let wanted = if checks.is_empty() { Check::ALL.to_vec() } else { checks };
-            let needed: Vec<Tool> = wanted.iter().filter_map(|check| check.tool()).collect();
+            let needed: Vec<Tool> = wanted.iter().flat_map(|check| check.tools()).copied().collect();
             let toolbox = Toolbox::provide(&workspace, &needed);
             for check in wanted {
                 report.phase(check.name(), || check.run(&workspace, &toolbox));
@@ -76,6 +82,8 @@ fn run(chore: Chore) -> Result<bool> {
             Ok(report.failed().is_empty())
         }
         Chore::Bench(options) => bench::run(&workspace, &options),
+        Chore::Chart => chart::generate(&workspace).map(|()| true),
+        Chore::ImageProof => image::prove(&workspace).map(|()| true),
         Chore::Tools => {
             let toolbox = Toolbox::provide(&workspace, &Tool::ALL);
             toolbox.print();

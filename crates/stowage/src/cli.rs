@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Store(StoreCommandArgs),
     /// Run the node plugin: CSI on a unix socket, registered with kubelet
     Node(Box<NodeArgs>),
+    /// Name the pods and PersistentVolumes of a cluster that use the driver; fail if there are any
+    InUse(InUseArgs),
 }
 
 /// In place of a directory: no mirrors.
@@ -356,6 +358,13 @@ pub(crate) enum StoreCommand {
         /// A digest, or the id of a view
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InUseArgs {
+    /// CSI driver name
+    #[arg(long, env = "STOWAGE_DRIVER_NAME", default_value = stowage_node::DRIVER_NAME, value_name = "NAME")]
+    pub(crate) driver_name: String,
 }
 
 #[derive(Debug, Args)]

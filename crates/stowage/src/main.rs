@@ -49,6 +49,7 @@ async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
         Command::Mount(args) => commands::mount::mount(store, args).await,
         Command::Unmount(args) => commands::mount::unmount(store, args).await,
         Command::Pull(args) => commands::pull::run(store, args).await,
+        Command::InUse(args) => commands::in_use::run(args).await,
         Command::Inspect(args) => commands::inspect::run(args).await,
         Command::Store(args) => commands::store::run(store, args),
         Command::Node(args) => commands::node::run(store, *args).await,

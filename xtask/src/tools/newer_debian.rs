@@ -108,6 +108,11 @@ impl NewerDebian {
     }
 }
 
+/// The Debian mirror that this machine's apt is set up with.
+pub(super) fn mirror() -> Result<String> {
+    mirror::of_this_machine()
+}
+
 /// What a program that runs says of its version.
 fn version(mut program: Command, package: Package) -> Result<Option<Version>> {
     Ok(Version::find(&command::capture(program.arg(package.asked_by))?))

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod demo;
+pub(crate) mod in_use;
 pub(crate) mod inspect;
 pub(crate) mod mount;
 pub(crate) mod node;

@@ -1,0 +1,207 @@
+{{/* Names. */}}
+
+{{- define "stowage.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "stowage.fullname" -}}
+{{- $name := include "stowage.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name -}}
+{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end -}}
+{{- end }}
+
+{{/* Objects of the cluster have no namespace that tells two releases apart. */}}
+{{- define "stowage.clusterName" -}}
+{{ printf "%s-%s" (include "stowage.fullname" .) .Release.Namespace | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Labels. */}}
+
+{{- define "stowage.labels" -}}
+{{ include "stowage.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "stowage.selector" -}}
+app.kubernetes.io/name: stowage
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Images. */}}
+
+{{/* Takes {root, image}: the image's reference, from `global.imageRegistry` where that is set. */}}
+{{- define "stowage.imageReference" -}}
+{{- $repository := .image.repository -}}
+{{- with .root.Values.global.imageRegistry -}}
+{{- $parts := splitList "/" $repository -}}
+{{- $first := first $parts -}}
+{{- if and (gt (len $parts) 1) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) -}}
+{{- $repository = join "/" (rest $parts) -}}
+{{- end -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}
+{{- end -}}
+{{- if .image.digest -}}
+{{ printf "%s@%s" $repository .image.digest }}
+{{- else -}}
+{{ printf "%s:%s" $repository (.image.tag | default .root.Chart.AppVersion) }}
+{{- end -}}
+{{- end }}
+
+{{- define "stowage.image" -}}
+{{ include "stowage.imageReference" (dict "root" . "image" .Values.image) }}
+{{- end }}
+
+{{/* Accounts. */}}
+
+{{- define "stowage.node.account" -}}
+{{ include "stowage.fullname" . }}-node
+{{- end }}
+
+{{- define "stowage.controller.account" -}}
+{{ include "stowage.fullname" . }}-controller
+{{- end }}
+
+{{/* Paths on the node. */}}
+
+{{- define "stowage.kubeletDir" -}}
+{{ .Values.kubelet.rootDir | trimSuffix "/" }}
+{{- end }}
+
+{{- define "stowage.pluginDir" -}}
+{{ include "stowage.kubeletDir" . }}/plugins/{{ .Values.csiDriver.name }}
+{{- end }}
+
+{{- define "stowage.storeDir" -}}
+{{- $default := printf "%s/store" (include "stowage.pluginDir" .) -}}
+{{- $given := .Values.node.store.hostPath | trimSuffix "/" -}}
+{{- $pods := printf "%s/pods" (include "stowage.kubeletDir" .) -}}
+{{- if or (eq $given $pods) (hasPrefix (printf "%s/" $pods) $given) -}}
+{{- fail (printf "node.store.hostPath is %s, where kubelet keeps its pods: choose a directory of its own" $given) -}}
+{{- end -}}
+{{ $given | default $default }}
+{{- end }}
+
+{{/* Configuration files. */}}
+
+{{/* Takes {root, kind, part}: the file, with the certificate authorities and the level of logs filled in. */}}
+{{- define "stowage.configuration" -}}
+{{- $config := deepCopy .part.config -}}
+{{- if .root.Values.caCertificates -}}
+{{- $registries := dict "caFiles" list | merge (deepCopy ($config.registries | default dict)) -}}
+{{- $_ := set $registries "caFiles" (append $registries.caFiles "/etc/stowage/ca.crt") -}}
+{{- $_ := set $config "registries" $registries -}}
+{{- end -}}
+{{- $_ := set $config "telemetry" (dict "log" .part.logLevel | merge (deepCopy ($config.telemetry | default dict))) -}}
+apiVersion: config.stowage.dev/v1alpha1
+kind: {{ .kind }}
+{{ toYaml $config }}
+{{- end }}
+
+{{/* What a running plugin does not read again, as text whose checksum starts it anew. */}}
+{{- define "stowage.node.fixedConfiguration" -}}
+{{- omit (include "stowage.configuration" (dict "root" . "kind" "NodeConfiguration" "part" .Values.node) | fromYaml) "credentials" "policy" | toJson }}
+{{ .Values.caCertificates }}
+{{- end }}
+
+{{/*
+What the node's configuration names on the host, as a JSON list of {path, type}. A file is mounted with its directory, so that a
+file put in its place is seen; alone where the directory would hide one of the image's or hold kubelet's own.
+*/}}
+{{- define "stowage.node.hostPaths" -}}
+{{- $own := list "/" "/bin" "/dev" "/etc" "/etc/ssl" "/etc/ssl/certs" "/etc/stowage" "/lib" "/lib64" "/proc" "/run" "/sbin" "/sys" "/usr" "/usr/bin" "/usr/lib" "/usr/sbin" "/usr/share" "/var" "/var/lib" -}}
+{{- $kubelet := include "stowage.kubeletDir" . -}}
+{{- $config := .Values.node.config -}}
+{{- $credentials := $config.credentials | default dict -}}
+{{- $providers := $credentials.providers | default dict -}}
+{{- $files := concat (($config.registries | default dict).caFiles | default list) (compact (list $credentials.dockerConfig $providers.configFile)) -}}
+{{- $directories := concat (($config.mirrors | default dict).hostsDirs | default list) (compact (list $providers.binDir)) -}}
+{{- $found := dict -}}
+{{- range $directory := $directories -}}
+{{- $path := $directory | clean -}}
+{{- if has $path $own -}}
+{{- fail (printf "node.config names the directory %s, which would hide the image's own: choose a directory of its own" $path) -}}
+{{- end -}}
+{{- if hasPrefix (printf "%s/" $path) (printf "%s/" $kubelet) -}}
+{{- fail (printf "node.config names the directory %s, which holds kubelet's own: choose a directory of its own" $path) -}}
+{{- end -}}
+{{- $_ := set $found $path "Directory" -}}
+{{- end -}}
+{{- range $file := $files -}}
+{{- $path := $file | clean -}}
+{{- $directory := dir $path -}}
+{{- if or (has $directory $own) (hasPrefix (printf "%s/" $directory) (printf "%s/" $kubelet)) -}}
+{{- $_ := set $found $path "File" -}}
+{{- else -}}
+{{- $_ := set $found $directory "Directory" -}}
+{{- end -}}
+{{- end -}}
+{{- $mounted := list -}}
+{{- range .Values.node.extraVolumeMounts -}}
+{{- $mounted = append $mounted (.mountPath | clean) -}}
+{{- end -}}
+{{- $result := list -}}
+{{- range $path := keys $found | sortAlpha -}}
+{{- $covered := false -}}
+{{- range $mounted -}}
+{{- if hasPrefix (printf "%s/" .) (printf "%s/" $path) -}}
+{{- $covered = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $covered -}}
+{{- $result = append $result (dict "path" $path "type" (get $found $path)) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $result }}
+{{- end }}
+
+{{/* Takes {root, path}: a probe of the node plugin. */}}
+{{- define "stowage.node.probe" -}}
+{{- $node := .root.Values.node -}}
+{{- $loopback := eq $node.http.address "127.0.0.1" -}}
+{{- if and $loopback (not $node.hostNetwork) -}}
+{{- fail "node.http.address is 127.0.0.1, where kubelet reaches the plugin only on the host's network: set node.hostNetwork, or use 0.0.0.0" -}}
+{{- end -}}
+httpGet:
+  {{- if $loopback }}
+  host: 127.0.0.1
+  {{- end }}
+  path: {{ .path }}
+  port: http
+{{- end }}
+
+{{/* The tokens that kubelet hands over, as a JSON list. */}}
+{{- define "stowage.tokenRequests" -}}
+{{- $requests := list -}}
+{{- $audiences := list -}}
+{{- range .Values.csiDriver.tokenRequests -}}
+{{- $requests = append $requests . -}}
+{{- $audiences = append $audiences .audience -}}
+{{- end -}}
+{{- range (.Values.node.config.credentials | default dict).tokenExchange | default list -}}
+{{- if not (has .audience $audiences) -}}
+{{- $requests = append $requests (dict "audience" .audience) -}}
+{{- $audiences = append $audiences .audience -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $requests }}
+{{- end }}
+
+{{/* Security context of a container that needs nothing: Pod Security level `restricted`. */}}
+{{- define "stowage.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}

@@ -1,0 +1,1 @@
+//! The controller: the CSI Controller service, and prefetching by `CachedArtifact`.
