@@ -16,27 +16,29 @@ const PREFIX: &str = "csi.storage.k8s.io/";
 const PROVISIONER_IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 
+/// The pod of a volume context; empty where kubelet says nothing of one.
+pub(crate) fn pod(context: &HashMap<String, String>) -> Pod {
+    let value = |key: &str| context.get(&format!("{PREFIX}{key}")).cloned().unwrap_or_default();
+    Pod {
+        name: value("pod.name"),
+        namespace: value("pod.namespace"),
+        uid: value("pod.uid"),
+        service_account: value("serviceAccount.name"),
+        ephemeral: value("ephemeral") == "true",
+    }
+}
+
 /// Splits a volume context into the pod and the keys that are for us.
 ///
 /// Only the keys that kubelet overwrites itself are believed; a key with its prefix that it does not set is an
 /// unknown attribute, so that a pod's author cannot forge one for a later version.
 pub(crate) fn split(context: HashMap<String, String>) -> (Pod, BTreeMap<String, String>) {
-    let mut pod = Pod::default();
-    let mut attributes = BTreeMap::new();
-    for (key, value) in context {
-        match key.strip_prefix(PREFIX) {
-            Some("pod.name") => pod.name = value,
-            Some("pod.namespace") => pod.namespace = value,
-            Some("pod.uid") => pod.uid = value,
-            Some("serviceAccount.name") => pod.service_account = value,
-            Some("ephemeral") => pod.ephemeral = value == "true",
-            _ if key == PROVISIONER_IDENTITY || key == TOKENS => {}
-            _ => {
-                attributes.insert(key, value);
-            }
-        }
-    }
-    (pod, attributes)
+    let pod = pod(&context);
+    let ours = |key: &str| match key.strip_prefix(PREFIX) {
+        Some("pod.name" | "pod.namespace" | "pod.uid" | "serviceAccount.name" | "ephemeral") => false,
+        _ => key != PROVISIONER_IDENTITY && key != TOKENS,
+    };
+    (pod, context.into_iter().filter(|(key, _)| ours(key)).collect())
 }
 
 #[cfg(test)]

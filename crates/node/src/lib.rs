@@ -1,4 +1,4 @@
-//! The node plugin: the CSI Identity and Node services, and the registration with kubelet.
+//! The node plugin: the CSI Identity and Node services, the registration with kubelet, and events of pods.
 //!
 //! A thin adapter: foreign text becomes types in `arguments`, the work is done by
 //! `stowage-volumes`, and its errors become status codes in `status`. Nothing is pulled or mounted here.
@@ -7,7 +7,9 @@ mod arguments;
 mod context;
 mod credentials;
 mod deadline;
+mod events;
 mod identity;
+pub mod kubernetes;
 mod node_service;
 mod registration;
 mod server;
@@ -22,6 +24,7 @@ use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::Volumes;
 
 pub use credentials::NodeCredentials;
+pub use events::Events;
 pub use identity::IdentityService;
 pub use node_service::NodeService;
 pub use registration::{Registration, RegistrationOptions};
@@ -49,6 +52,7 @@ pub struct NodeOptions {
 pub struct Plugin {
     options: Arc<NodeOptions>,
     volumes: Arc<OnceLock<Volumes>>,
+    events: Events,
     metrics: Metrics,
     health: Health,
 }
@@ -57,7 +61,14 @@ impl Plugin {
     /// A plugin whose store is not open yet.
     pub fn new(options: NodeOptions, metrics: Metrics, health: Health) -> Self {
         health.waiting("store", "the store is not open yet");
-        Self { options: Arc::new(options), volumes: Arc::default(), metrics, health }
+        Self { options: Arc::new(options), volumes: Arc::default(), events: Events::off(), metrics, health }
+    }
+
+    /// The same plugin, which reports to `events` what becomes of the volumes of pods.
+    #[must_use]
+    pub fn with_events(mut self, events: Events) -> Self {
+        self.events = events;
+        self
     }
 
     /// The store is open and repaired: from now on volumes are published. The first call counts.

@@ -19,6 +19,7 @@ use stowage_csi_proto::csi::v1::{
 use stowage_volumes::{Abnormal, AbnormalKind, VolumeStats, Volumes, wait_within};
 use tonic::{Request, Response, Status};
 
+use crate::events::Subject;
 use crate::{Plugin, arguments, deadline, status};
 
 /// Publishes and unpublishes volumes.
@@ -41,17 +42,37 @@ impl NodeService {
         let wait = wait_within(self.0.options.publish_wait, deadline::of(request.metadata()));
         let options = self.0.options.clone();
         let request = request.into_inner();
+        let subject = Subject::of(&request);
         let request = tokio::task::spawn_blocking(move || arguments::publish(request, &options, wait))
             .await
-            .map_err(|error| Status::internal(format!("the request could not be read: {error}")))??;
-        self.volumes()?.publish(request).await.map_err(|error| status::of_publish(&error))?;
+            .map_err(|error| Status::internal(format!("the request could not be read: {error}")))?
+            .map_err(|error| self.refused(subject.as_ref(), error.into()))?;
+        let work = self.volumes()?.begin(request).await.map_err(|error| {
+            if let Some(subject) = &subject {
+                self.0.events.failed(subject, &error);
+            }
+            status::of_publish(&error)
+        })?;
+        if let Some(subject) = subject.filter(|_| work.started()) {
+            self.0.events.follow(subject, work.clone());
+        }
+        work.wait().await.map_err(|error| status::of_publish(&error))?;
         Ok(())
+    }
+
+    fn refused(&self, subject: Option<&Subject>, status: Status) -> Status {
+        if let Some(subject) = subject {
+            self.0.events.refused(subject, &status);
+        }
+        status
     }
 
     async fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> Result<(), Status> {
         let id = arguments::volume_id(request.volume_id)?;
         let target = arguments::target_path(request.target_path)?;
-        self.volumes()?.unpublish(&id, &target).await.map_err(|error| status::of_unpublish(&error))
+        self.volumes()?.unpublish(&id, &target).await.map_err(|error| status::of_unpublish(&error))?;
+        self.0.events.unpublished(&target);
+        Ok(())
     }
 }
 

@@ -393,6 +393,9 @@ pub(crate) struct NodeArgs {
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "STOWAGE_HTTP", default_value = "127.0.0.1:9808", value_name = "ADDRESS")]
     pub(crate) http: SocketAddr,
+    /// Write pod events, and remove the taint stowage.dev/not-ready from this node [default: true in a cluster]
+    #[arg(long, env = "STOWAGE_KUBERNETES", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) kubernetes: Option<bool>,
     /// How long a publish call waits for a download, in seconds
     #[arg(long, env = "STOWAGE_PUBLISH_WAIT", default_value_t = 110, value_name = "SECONDS")]
     pub(crate) publish_wait: u64,

@@ -1,10 +1,12 @@
 //! The two questions a kubelet probe asks: alive, and ready?
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 /// The conditions that `/readyz` reports, shared by everyone who can change one.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -12,6 +14,12 @@ struct State {
     waiting: Vec<(&'static str, String)>,
     /// Why the process can no longer do its job, if so.
     dead: Option<String>,
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        self.waiting.is_empty() && self.dead.is_none()
+    }
 }
 
 impl Health {
@@ -22,30 +30,40 @@ impl Health {
 
     /// Says that `component` is not ready, and why.
     pub fn waiting(&self, component: &'static str, reason: impl Into<String>) {
-        let mut state = self.lock();
-        state.waiting.retain(|(name, _)| *name != component);
-        state.waiting.push((component, reason.into()));
+        let reason = reason.into();
+        self.0.send_modify(|state| {
+            state.waiting.retain(|(name, _)| *name != component);
+            state.waiting.push((component, reason));
+        });
     }
 
     /// Says that `component` is ready.
     pub fn ready(&self, component: &'static str) {
-        self.lock().waiting.retain(|(name, _)| *name != component);
+        self.0.send_modify(|state| state.waiting.retain(|(name, _)| *name != component));
     }
 
     /// Says that the process cannot go on; `/livez` fails from now on.
     pub fn dead(&self, reason: impl Into<String>) {
-        self.lock().dead.get_or_insert(reason.into());
+        let reason = reason.into();
+        self.0.send_modify(|state| {
+            state.dead.get_or_insert(reason);
+        });
     }
 
     /// Nothing is awaited and nothing is broken.
     pub fn is_ready(&self) -> bool {
-        let state = self.lock();
-        state.waiting.is_empty() && state.dead.is_none()
+        self.0.borrow().is_ready()
+    }
+
+    /// Waits until nothing is awaited and nothing is broken.
+    pub async fn until_ready(&self) {
+        let ready = self.0.subscribe().wait_for(State::is_ready).await.is_ok();
+        debug_assert!(ready, "`self` holds the sender");
     }
 
     /// `Ok`, or one line for each component that is not ready.
     pub fn readiness(&self) -> Result<(), String> {
-        let state = self.lock();
+        let state = self.0.borrow();
         let mut lines: Vec<String> =
             state.waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         lines.extend(state.dead.clone());
@@ -54,11 +72,7 @@ impl Health {
 
     /// `Ok`, or the reason why the process should be restarted.
     pub fn liveness(&self) -> Result<(), String> {
-        self.lock().dead.clone().map_or(Ok(()), Err)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.borrow().dead.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -79,6 +93,22 @@ mod tests {
         assert!(!health.is_ready());
         health.ready("registration");
         assert!(health.is_ready());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_readiness_hears_of_the_last_component() {
+        let health = Health::new();
+        health.waiting("store", "x");
+        health.waiting("registration", "y");
+        let waiting = tokio::spawn({
+            let health = health.clone();
+            async move { health.until_ready().await }
+        });
+        health.ready("registration");
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        health.ready("store");
+        waiting.await.unwrap();
     }
 
     #[test]

@@ -72,6 +72,7 @@ struct Inner {
     volumes: Gauge,
     flights: Gauge,
     erofs: Family<BackingLabel, Gauge>,
+    events: Family<ResultLabel, Counter>,
     probe: Mutex<Option<Probe>>,
 }
 
@@ -138,6 +139,8 @@ impl Metrics {
         let flights = gauge("flights", "Downloads running now");
         let erofs = Family::default();
         registry.register("erofs", "How files out of tars are mounted on this node", erofs.clone());
+        let events = Family::default();
+        registry.register("events", "Pod events by what became of them", events.clone());
         Self(Arc::new(Inner {
             registry,
             publishes,
@@ -156,6 +159,7 @@ impl Metrics {
             volumes,
             flights,
             erofs,
+            events,
             probe: Mutex::new(None),
         }))
     }
@@ -192,6 +196,11 @@ impl Metrics {
     pub fn collected(&self, bytes: u64) {
         self.0.collections.inc();
         self.0.collected_bytes.inc_by(bytes);
+    }
+
+    /// `count` pod events were `written`, `dropped` before the API server was asked, or `failed` there.
+    pub fn events(&self, result: &str, count: u64) {
+        self.0.events.get_or_create(&ResultLabel { result: result.to_owned() }).inc_by(count);
     }
 
     /// The Prometheus text format of all series. Reads the store, so it may block for a moment.
@@ -231,6 +240,7 @@ mod tests {
         metrics.mounted(Duration::from_millis(3), 0, 4096);
         metrics.unpublish("ok", Duration::from_millis(1));
         metrics.collected(10);
+        metrics.events("dropped", 3);
         metrics.watch_store(|| StoreNumbers { blobs: 7, fetched: 99, ..StoreNumbers::default() });
         let first = metrics.render().unwrap();
         let second = metrics.render().unwrap();
@@ -242,6 +252,7 @@ mod tests {
             "stowage_fetched_bytes_total 99",
             "stowage_store_blobs 7",
             "stowage_collections_total 1",
+            "stowage_events_total{result=\"dropped\"} 3",
         ] {
             assert!(first.contains(line), "{line} not in\n{first}");
             assert!(second.contains(line), "{line} counted twice in\n{second}");

@@ -108,18 +108,15 @@ impl Job {
     /// A call that waits counts as interest; so does the call itself for some minutes afterwards.
     pub(crate) async fn wait(&self, limit: Duration) -> Option<Outcome> {
         let _interest = Interest::new(self);
-        let mut outcome = self.outcome.subscribe();
-        let done = tokio::time::timeout(limit, outcome.wait_for(Option::is_some)).await;
-        match done {
-            Ok(Ok(value)) => value.clone(),
-            // `self` holds the sender, so the channel cannot be closed here.
-            Ok(Err(_)) | Err(_) => None,
-        }
+        tokio::time::timeout(limit, self.settled()).await.ok()
     }
 
     /// Waits until the job is done, without being interested in it.
-    pub(crate) async fn settled(&self) {
-        let _ = self.outcome.subscribe().wait_for(Option::is_some).await;
+    pub(crate) async fn settled(&self) -> Outcome {
+        let mut outcome = self.outcome.subscribe();
+        let settled = outcome.wait_for(Option::is_some).await;
+        // `self` holds the sender, so the channel cannot be closed here.
+        settled.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(PublishError::ShuttingDown))
     }
 
     /// Nobody waits, and the last call is longer ago than `limit`.

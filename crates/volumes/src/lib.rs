@@ -29,6 +29,7 @@ mod reservations;
 mod resolve;
 mod stats;
 mod unpublish;
+mod work;
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ pub use erofs::READ_AHEAD_KIB;
 pub use error::{Meaning, PublishError};
 pub use inspect::inspect;
 pub use policy::Policy;
-pub use progress::{Progress, Reading, human_bytes};
+pub use progress::{Progress, Reading, Stage, human_bytes};
 pub use publish::wait_within;
 pub use pull::{PullRequest, Pulled};
 pub use recover::Recovered;
@@ -56,6 +57,7 @@ pub use request::{Access, PublishRequest, Published};
 pub use resolve::Resolved;
 pub use stats::{Abnormal, AbnormalKind, StatsError, VolumeStats};
 pub use unpublish::UnpublishError;
+pub use work::Work;
 
 /// Blocking steps (disk, mounts) that run at the same time.
 const BLOCKING_STEPS: usize = 64;

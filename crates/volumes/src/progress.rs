@@ -4,21 +4,43 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// The progress of one blob, asked when somebody wants to know.
 pub(crate) type BlobProgress = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The progress of one publish; cheap to clone, shared by the job and by whoever shows it.
 #[derive(Clone, Default)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct Progress(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    stage: watch::Sender<Stage>,
+}
 
 #[derive(Default)]
 struct State {
     phase: &'static str,
     total: u64,
+    present: u64,
     settled: u64,
     resumed: u64,
     started: Option<Instant>,
+    ended: Option<Instant>,
     running: Vec<BlobProgress>,
+}
+
+/// How far a publish has come; it only goes forward. One that finds a healthy mount stays at the first.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Stage {
+    /// What there is to do is being found out.
+    #[default]
+    Asking,
+    /// What the artifact holds is known; missing bytes arrive.
+    Bringing,
+    /// All bytes are on the node.
+    Mounting,
 }
 
 /// A reading of [`Progress`].
@@ -28,6 +50,10 @@ pub struct Reading {
     pub done: u64,
     /// Bytes of the artifact; 0 while they are not known.
     pub total: u64,
+    /// Bytes of blobs that were on the node before this pull.
+    pub present: u64,
+    /// From the first byte that could arrive until now, or until all were there.
+    pub elapsed: Duration,
     /// Mean rate of this pull in bytes a second.
     pub rate: u64,
     /// Time left at that rate.
@@ -52,10 +78,13 @@ impl Progress {
         let mut state = self.lock();
         state.phase = "pulling";
         state.total = total;
+        state.present = present;
         state.settled = present;
         state.resumed = present + resumed;
         state.started = Some(Instant::now());
         state.running = running;
+        drop(state);
+        self.reach(Stage::Bringing);
     }
 
     /// All bytes are there.
@@ -63,19 +92,39 @@ impl Progress {
         let mut state = self.lock();
         state.phase = "mounting";
         state.settled = state.total;
+        state.ended = Some(Instant::now());
         state.running.clear();
+        drop(state);
+        self.reach(Stage::Mounting);
+    }
+
+    fn reach(&self, stage: Stage) {
+        self.0.stage.send_replace(stage);
+    }
+
+    /// Waits until the publish is past `stage`, and says where it is then. A publish that ends before never is.
+    pub async fn past(&self, stage: Stage) -> Stage {
+        let mut stages = self.0.stage.subscribe();
+        let past = stages.wait_for(|now| *now > stage).await.map(|now| *now);
+        match past {
+            Ok(now) => now,
+            // `self` holds the sender, so the channel cannot be closed here.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// The numbers now.
     pub fn read(&self) -> Reading {
         let state = self.lock();
         let done = state.settled + state.running.iter().map(|done| done()).sum::<u64>();
-        let seconds = state.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let until = state.ended.unwrap_or_else(Instant::now);
+        let elapsed = state.started.map_or(Duration::ZERO, |started| until.duration_since(started));
+        let seconds = elapsed.as_secs_f64();
         #[expect(clippy::cast_sign_loss, reason = "a byte count over a positive time")]
         let rate =
             if seconds > 0.0 { (done.saturating_sub(state.resumed) as f64 / seconds) as u64 } else { 0 };
         let left = (rate > 0).then(|| Duration::from_secs(state.total.saturating_sub(done) / rate));
-        Reading { done, total: state.total, rate, left }
+        Reading { done, total: state.total, present: state.present, elapsed, rate, left }
     }
 
     /// One line for a person.
@@ -95,7 +144,7 @@ impl Progress {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +187,21 @@ mod tests {
         assert_eq!(progress.read().done, 200);
         assert!(progress.describe().starts_with("200 B of 400 B (50 %)"), "{}", progress.describe());
         progress.complete();
-        assert_eq!(progress.read().done, 400);
+        let reading = progress.read();
+        assert_eq!((reading.done, reading.present), (400, 100));
+        assert_eq!(progress.read().elapsed, reading.elapsed, "the clock stops when all is there");
+    }
+
+    #[tokio::test]
+    async fn stages_are_waited_for_and_one_that_was_passed_is_not_missed() {
+        let progress = Progress::default();
+        let waiting = tokio::spawn({
+            let progress = progress.clone();
+            async move { progress.past(Stage::Asking).await }
+        });
+        progress.begin(4, 0, Vec::new());
+        assert!(waiting.await.unwrap() >= Stage::Bringing);
+        progress.complete();
+        assert_eq!(progress.past(Stage::Asking).await, Stage::Mounting);
     }
 }

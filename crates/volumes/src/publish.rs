@@ -23,6 +23,7 @@ use crate::origin::Origin;
 use crate::request::{Arguments, PublishRequest, Published, VolumeKey};
 use crate::reservations::Reserved;
 use crate::resolve::{Resolved, Resolver};
+use crate::work::Work;
 use crate::{Inner, Volumes, mount};
 
 /// How often a view is built for one publish when collection takes it away each time.
@@ -50,6 +51,12 @@ impl Volumes {
     /// Returns when the volume is mounted, or after `request.wait` with [`PublishError::InProgress`] while the
     /// work goes on. Dropping the future does not stop the work.
     pub async fn publish(&self, request: PublishRequest) -> Outcome {
+        self.begin(request).await?.wait().await
+    }
+
+    /// Starts to publish a volume, or finds the publish that is at work for it. The work goes on also when the
+    /// answer is dropped.
+    pub async fn begin(&self, request: PublishRequest) -> Result<Work, PublishError> {
         let key = request.key();
         let arguments = request.arguments();
         // The time in which nobody asks begins anew with each call.
@@ -64,11 +71,12 @@ impl Volumes {
                 self.inner.options.max_pending_volumes,
             ) {
                 Entry::Started(job) => {
-                    self.start(key, Arc::clone(&job), request.clone());
-                    return wait(&job, &request).await;
+                    let work = Work::new(&job, &request, true);
+                    self.start(key, job, request);
+                    return Ok(work);
                 }
-                Entry::Joined(job) => return wait(&job, &request).await,
-                Entry::Superseded(job) => job.settled().await,
+                Entry::Joined(job) => return Ok(Work::new(&job, &request, false)),
+                Entry::Superseded(job) => drop(job.settled().await),
                 Entry::Conflict(job) => {
                     return Err(conflict(&key, &job.arguments, &arguments));
                 }
@@ -96,15 +104,6 @@ impl Volumes {
             job.finish(outcome);
         });
     }
-}
-
-async fn wait(job: &Job, request: &PublishRequest) -> Outcome {
-    job.wait(request.wait).await.unwrap_or_else(|| {
-        Err(PublishError::InProgress {
-            reference: request.attributes.reference.to_string(),
-            progress: job.progress.describe(),
-        })
-    })
 }
 
 impl Inner {

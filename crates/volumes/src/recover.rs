@@ -98,7 +98,7 @@ impl Volumes {
             if job.abandoned(limit) {
                 tracing::info!(volume = %key.volume_id, "nobody asks for the volume any more; the pull ends");
                 job.end(EndReason::Abandoned);
-                job.settled().await;
+                let _ = job.settled().await;
             }
         }
         let inner = Arc::clone(&self.inner);

@@ -56,7 +56,7 @@ impl crate::Inner {
         let _target = loop {
             if let Some(job) = self.jobs.get(&key) {
                 job.end(EndReason::Unpublished);
-                job.settled().await;
+                let _ = job.settled().await;
             }
             let target = self.targets.lock(&key.target).await;
             // A publish call that came since would lose its record, and with it what keeps its blobs.

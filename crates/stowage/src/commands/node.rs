@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use stowage_engine::Engine;
-use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions};
+use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions, kubernetes};
 use stowage_store::{Store, Usage};
 use stowage_sys::TargetRoot;
 use stowage_telemetry::metrics::StoreNumbers;
@@ -50,6 +50,11 @@ pub(crate) async fn run_until(
         docker_config: args.registry.docker_config.clone(),
     };
     let plugin = Plugin::new(options, metrics.clone(), health.clone());
+    let plugin = if args.kubernetes.unwrap_or_else(kubernetes::in_cluster) {
+        plugin.with_events(kubernetes::connect(&args.node_id, &metrics, &health, &stop).await)
+    } else {
+        plugin
+    };
 
     // In a rollout the old process still has the store, its sockets and its volumes: nothing is touched before.
     let Some(store) = wait_for_store(store_args, &stop).await? else { return Ok(()) };

@@ -26,7 +26,7 @@ use stowage_artifact::{Algorithm, Digest, Hasher};
 use stowage_sys::MountEntry;
 use stowage_testkit::kubelet::Plugin;
 use stowage_testkit::namespace::private_mounts;
-use stowage_testkit::{FakeKubelet, Registry};
+use stowage_testkit::{ApiServer, FakeKubelet, Registry};
 
 /// The driver's name.
 pub(crate) const DRIVER: &str = "csi.stowage.dev";
@@ -105,7 +105,7 @@ impl Scene {
 
     /// A plugin that is not started yet.
     pub(crate) fn node(&self) -> NodeBuilder {
-        NodeBuilder { scene: self.clone(), arguments: Vec::new() }
+        NodeBuilder { scene: self.clone(), arguments: Vec::new(), environment: Vec::new() }
     }
 }
 
@@ -114,6 +114,7 @@ impl Scene {
 pub(crate) struct NodeBuilder {
     scene: Scene,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl NodeBuilder {
@@ -138,6 +139,14 @@ impl NodeBuilder {
         let path = this.scene.root.join(format!("ca-{}.pem", registry.addr().port()));
         std::fs::write(&path, pem).unwrap();
         this.arg("--ca", path)
+    }
+
+    /// Lets the plugin write events to this API server, which it finds as a person's kubectl does.
+    pub(crate) fn kubernetes(mut self, api: &ApiServer) -> Self {
+        let path = self.scene.root.join("kubeconfig");
+        api.write_kubeconfig(&path).unwrap();
+        self.environment.push(("KUBECONFIG", path.into()));
+        self.arg("--kubernetes", "true")
     }
 
     pub(crate) fn publish_wait(self, seconds: u64) -> Self {
@@ -165,6 +174,7 @@ impl NodeBuilder {
             http: free_port(),
             scene: self.scene,
             arguments: self.arguments,
+            environment: self.environment,
             child: None,
             plugin: None,
             log_start: 0,
@@ -182,6 +192,7 @@ fn free_port() -> SocketAddr {
 pub(crate) struct Node {
     scene: Scene,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     store: PathBuf,
     log: PathBuf,
     /// Where the running process' part of the log begins.
@@ -228,6 +239,7 @@ impl Node {
             .env_clear()
             // Not the mirrors of whoever runs the tests.
             .env("STOWAGE_HOSTS_DIR", "none")
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

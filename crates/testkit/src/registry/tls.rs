@@ -51,7 +51,7 @@ impl Identity {
     }
 
     /// The server's side of TLS; HTTP/1.1 only, because limits are per connection.
-    pub(super) fn server_config(&self) -> io::Result<Arc<rustls::ServerConfig>> {
+    pub(crate) fn server_config(&self) -> io::Result<Arc<rustls::ServerConfig>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
         let mut config = rustls::ServerConfig::builder_with_provider(provider)

@@ -66,6 +66,7 @@ impl Stage {
             driver_name: driver.to_owned(),
             node_id: "demo".to_owned(),
             http: ([127, 0, 0, 1], 0).into(),
+            kubernetes: Some(false),
             publish_wait: 110,
             interest: 300,
             allowed_registries: Vec::new(),

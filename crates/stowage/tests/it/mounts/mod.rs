@@ -3,6 +3,7 @@
 mod cli;
 mod crowd;
 mod demo;
+mod events;
 mod hostile;
 mod kills;
 mod lifecycle;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::json;
+use stowage_testkit::api_server::TOKEN;
 use stowage_testkit::kubelet::Pod;
 use stowage_testkit::registry::{At, BearerOptions, Place, Registry};
-use stowage_testkit::{Fault, Target};
+use stowage_testkit::{ApiServer, Fault, Target};
 use tonic::Code;
 
-use crate::harness::{Node, digest_of, scene};
+use crate::harness::{Node, digest_of, scene, until};
 use crate::mounts::{Model, publication, publish};
 
 const MIB: u64 = 1 << 20;
@@ -91,7 +92,7 @@ fn failing(registry: &Registry) -> [Fault; 6] {
 }
 
 #[test]
-fn no_secret_is_in_logs_metrics_messages_or_the_store() {
+fn no_secret_is_in_logs_metrics_messages_events_or_the_store() {
     scene(async |scene| {
         let password = format!("{CANARY}-password");
         let registry = Registry::builder()
@@ -105,7 +106,9 @@ fn no_secret_is_in_logs_metrics_messages_or_the_store() {
         // Every word that our own crates have, and what others say of their work.
         let log = "debug,stowage=trace,stowage_node=trace,stowage_volumes=trace,stowage_engine=trace,\
                    stowage_registry=trace,stowage_store=trace";
-        let mut node = scene.node().registry(&registry).arg("--log", log).start().await;
+        let api = ApiServer::start().await.unwrap();
+        let builder = scene.node().registry(&registry).kubernetes(&api);
+        let mut node = builder.arg("--log", log).start().await;
         let model = Model::push(&registry, "team/model", "v1", 1, 3 * MIB);
         let mut said: Vec<String> = Vec::new();
         let tokens = json!({ "": { "token": format!("{CANARY}-token"), "expirationTimestamp": "2026-01-01T00:00:00Z" } });
@@ -144,10 +147,14 @@ fn no_secret_is_in_logs_metrics_messages_or_the_store() {
         said.push(node.http("/metrics").await.1);
         said.push(node.http("/readyz").await.1);
 
+        until("the events were written", || api.bodies().iter().any(|body| body.contains("ArtifactMounted")))
+            .await;
+        said.extend(api.bodies());
         let mut words = on_the_wire(&registry);
         assert!(words.iter().any(|word| word.starts_with("token-")), "bearer tokens were used: {words:?}");
         assert!(words.len() > 3, "signed URLs were used: {words:?}");
         words.insert(CANARY.to_owned());
+        words.insert(TOKEN.to_owned());
         words.extend(
             ["", ":"]
                 .map(|sep| base64::engine::general_purpose::STANDARD.encode(format!("ada{sep}{password}"))),
