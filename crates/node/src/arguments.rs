@@ -9,9 +9,8 @@ use stowage_csi_proto::csi::v1::{NodePublishVolumeRequest, VolumeCapability};
 use stowage_volumes::{Access, Progress, PublishRequest};
 use tonic::{Code, Status};
 
-use crate::NodeOptions;
-use crate::context::{self, Pod};
-use crate::credentials::{self, CredentialError, NodeCredentials};
+use crate::context::{self, Context, Pod};
+use crate::credentials::Question;
 
 /// Mount flags that change nothing on a read-only volume.
 const MOUNT_FLAGS: [&str; 2] = ["ro", "noatime"];
@@ -37,10 +36,6 @@ pub(crate) enum ArgumentError {
     ForeignPod(PathBuf, String),
     #[error(transparent)]
     Attributes(#[from] AttributeError),
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    #[error("{0}")]
-    NodeCredential(String),
 }
 
 impl From<ArgumentError> for Status {
@@ -53,44 +48,35 @@ impl From<ArgumentError> for Status {
             | ArgumentError::FsType(_)
             | ArgumentError::TargetPath(_)
             | ArgumentError::ForeignPod(..)
-            | ArgumentError::Attributes(_)
-            | ArgumentError::Credential(_) => Code::InvalidArgument,
+            | ArgumentError::Attributes(_) => Code::InvalidArgument,
             ArgumentError::Writers(_) => Code::FailedPrecondition,
-            // The node's own file: an administrator mends it while kubelet goes on trying.
-            ArgumentError::NodeCredential(_) => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }
 }
 
-/// What a publish call asks for. Reads the node's docker configuration, so it blocks for a moment.
+/// What a publish call asks for, without access yet, and what that is to be looked for with.
 pub(crate) fn publish(
     request: NodePublishVolumeRequest,
-    options: &NodeOptions,
     wait: Duration,
-) -> Result<PublishRequest, ArgumentError> {
+) -> Result<(PublishRequest, Question), ArgumentError> {
     let volume_id = volume_id(request.volume_id)?;
     let target = target_path(request.target_path)?;
     let capability = capability(request.volume_capability.as_ref())?;
-    let (pod, attributes) = context::split(request.volume_context);
+    let Context { pod, tokens, attributes } = context::split(request.volume_context);
     own_pod(&pod, &target)?;
-    let attributes = VolumeAttributes::parse(&attributes)?;
-    let mut credential = credentials::from_secret(request.secrets, &attributes.reference)?;
-    if let (None, Some(path)) = (&credential, &options.docker_config) {
-        credential =
-            NodeCredentials::lookup(path, &attributes.reference).map_err(ArgumentError::NodeCredential)?;
-    }
-    Ok(PublishRequest {
+    let asked = PublishRequest {
         volume_id,
         target,
         readonly: request.readonly,
         capability,
-        attributes,
-        namespace: pod.namespace,
-        access: Access::of(credential),
+        attributes: VolumeAttributes::parse(&attributes)?,
+        namespace: pod.namespace.clone(),
+        access: Access::of(None),
         wait,
         progress: Progress::default(),
-    })
+    };
+    Ok((asked, Question { secrets: request.secrets, pod, context_tokens: tokens }))
 }
 
 pub(crate) fn volume_id(id: String) -> Result<String, ArgumentError> {
@@ -154,15 +140,6 @@ mod tests {
 
     use super::*;
 
-    fn options() -> NodeOptions {
-        NodeOptions {
-            driver_name: crate::DRIVER_NAME.to_owned(),
-            node_id: "node-1".to_owned(),
-            publish_wait: Duration::from_secs(110),
-            docker_config: None,
-        }
-    }
-
     fn request() -> NodePublishVolumeRequest {
         NodePublishVolumeRequest {
             volume_id: "csi-1".to_owned(),
@@ -186,7 +163,8 @@ mod tests {
     fn refused(change: impl FnOnce(&mut NodePublishVolumeRequest)) -> (Code, String) {
         let mut request = request();
         change(&mut request);
-        let status = Status::from(publish(request, &options(), Duration::ZERO).unwrap_err());
+        let error = publish(request, Duration::ZERO).err().unwrap();
+        let status = Status::from(error);
         (status.code(), status.message().to_owned())
     }
 
@@ -199,8 +177,9 @@ mod tests {
 
     #[test]
     fn what_kubelet_sends_for_an_inline_volume_is_accepted() {
-        let parsed = publish(request(), &options(), Duration::from_secs(1)).unwrap();
+        let (parsed, question) = publish(request(), Duration::from_secs(1)).unwrap();
         assert_eq!(parsed.namespace, "team");
+        assert_eq!(question.pod.uid, "u-1");
         assert_eq!(parsed.capability, "mount/SINGLE_NODE_WRITER");
         assert!(!parsed.readonly);
     }
@@ -247,11 +226,6 @@ mod tests {
                 Box::new(|r| drop(r.volume_context.insert("reference".into(), "r.example/A".into()))),
                 Code::InvalidArgument,
                 "r.example/A",
-            ),
-            (
-                Box::new(|r| drop(r.secrets.insert("username".into(), "u".into()))),
-                Code::InvalidArgument,
-                "password",
             ),
         ];
         for (change, code, part) in cases {

@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use stowage_registry::Secret;
+
+use crate::credentials::TOKENS_KEY;
+
 /// What kubelet says of the pod that the volume is for (`podInfoOnMount`).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Pod {
@@ -14,7 +18,15 @@ pub(crate) struct Pod {
 
 const PREFIX: &str = "csi.storage.k8s.io/";
 const PROVISIONER_IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
-const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+
+/// A volume context, taken apart.
+pub(crate) struct Context {
+    pub(crate) pod: Pod,
+    /// Service account tokens, by whomever: see `credentials::tokens`.
+    pub(crate) tokens: Option<Secret>,
+    /// The keys that are for us.
+    pub(crate) attributes: BTreeMap<String, String>,
+}
 
 /// The pod of a volume context; empty where kubelet says nothing of one.
 pub(crate) fn pod(context: &HashMap<String, String>) -> Pod {
@@ -32,13 +44,21 @@ pub(crate) fn pod(context: &HashMap<String, String>) -> Pod {
 ///
 /// Only the keys that kubelet overwrites itself are believed; a key with its prefix that it does not set is an
 /// unknown attribute, so that a pod's author cannot forge one for a later version.
-pub(crate) fn split(context: HashMap<String, String>) -> (Pod, BTreeMap<String, String>) {
+pub(crate) fn split(context: HashMap<String, String>) -> Context {
     let pod = pod(&context);
-    let ours = |key: &str| match key.strip_prefix(PREFIX) {
-        Some("pod.name" | "pod.namespace" | "pod.uid" | "serviceAccount.name" | "ephemeral") => false,
-        _ => key != PROVISIONER_IDENTITY && key != TOKENS,
-    };
-    (pod, context.into_iter().filter(|(key, _)| ours(key)).collect())
+    let mut tokens = None;
+    let mut attributes = BTreeMap::new();
+    for (key, value) in context {
+        match key.strip_prefix(PREFIX) {
+            Some("pod.name" | "pod.namespace" | "pod.uid" | "serviceAccount.name" | "ephemeral") => {}
+            _ if key == TOKENS_KEY => tokens = Some(Secret::new(value)),
+            _ if key == PROVISIONER_IDENTITY => {}
+            _ => {
+                attributes.insert(key, value);
+            }
+        }
+    }
+    Context { pod, tokens, attributes }
 }
 
 #[cfg(test)]
@@ -58,7 +78,7 @@ mod tests {
             ("csi.storage.k8s.io/forged", "x"),
             ("reference", "r.example/a:v1"),
         ];
-        let (pod, attributes) =
+        let Context { pod, tokens, attributes } =
             split(context.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
         assert_eq!(
             pod,
@@ -70,6 +90,7 @@ mod tests {
                 ephemeral: true,
             }
         );
+        assert_eq!(tokens.unwrap().expose(), "{}");
         let keys: Vec<&str> = attributes.keys().map(String::as_str).collect();
         assert_eq!(keys, ["csi.storage.k8s.io/forged", "reference"]);
     }

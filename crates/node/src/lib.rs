@@ -4,6 +4,7 @@
 //! `stowage-volumes`, and its errors become status codes in `status`. Nothing is pulled or mounted here.
 
 mod arguments;
+mod configuration;
 mod context;
 mod credentials;
 mod deadline;
@@ -16,14 +17,18 @@ mod server;
 mod socket;
 mod status;
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::Volumes;
 
-pub use credentials::NodeCredentials;
+pub use configuration::{
+    ConfigurationError, ErofsBacking, LogLines, NodeConfiguration, Watcher, node_schema, restart_needed,
+};
+pub use credentials::{
+    CredentialSettings, Credentials, NodeCredentials, ProviderSettings, TOKEN_USERNAME, TokenMode, TokenRule,
+};
 pub use events::Events;
 pub use identity::IdentityService;
 pub use node_service::NodeService;
@@ -43,8 +48,8 @@ pub struct NodeOptions {
     pub node_id: String,
     /// How long a publish call waits for a download at most.
     pub publish_wait: Duration,
-    /// The node's own docker config, read anew for each publish.
-    pub docker_config: Option<PathBuf>,
+    /// Where credentials come from besides the pods' own secrets.
+    pub credentials: Credentials,
 }
 
 /// What both services share. The volumes come when the store is open; until then Probe says so.
@@ -80,6 +85,11 @@ impl Plugin {
         if self.volumes.set(volumes).is_ok() {
             self.health.ready("store");
         }
+    }
+
+    /// Ends all waiting for credentials: the process is about to stop.
+    pub(crate) fn stop_looking(&self) {
+        self.options.credentials.close();
     }
 
     /// The volumes, once the store is open.

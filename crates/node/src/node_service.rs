@@ -1,7 +1,7 @@
 //! The CSI Node service.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stowage_csi_proto::csi::v1::node_server::Node;
 use stowage_csi_proto::csi::v1::node_service_capability::{Rpc, Type, rpc};
@@ -16,11 +16,15 @@ use stowage_csi_proto::csi::v1::{
     NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
     NodeUnstageVolumeResponse, VolumeHealth, VolumeHealthErrorType, VolumeUsage,
 };
-use stowage_volumes::{Abnormal, AbnormalKind, VolumeStats, Volumes, wait_within};
+use stowage_volumes::{Abnormal, AbnormalKind, Access, PublishRequest, VolumeStats, Volumes, wait_within};
 use tonic::{Request, Response, Status};
 
+use crate::credentials::{CredentialError, Question};
 use crate::events::Subject;
 use crate::{Plugin, arguments, deadline, status};
+
+/// So long a credential is looked for even by a call that waits for nothing: most are in a file of this node.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Publishes and unpublishes volumes.
 #[derive(Clone, Debug)]
@@ -39,15 +43,23 @@ impl NodeService {
     }
 
     async fn publish(&self, request: Request<NodePublishVolumeRequest>) -> Result<(), Status> {
+        let started = Instant::now();
         let wait = wait_within(self.0.options.publish_wait, deadline::of(request.metadata()));
-        let options = self.0.options.clone();
         let request = request.into_inner();
         let subject = Subject::of(&request);
-        let request = tokio::task::spawn_blocking(move || arguments::publish(request, &options, wait))
-            .await
-            .map_err(|error| Status::internal(format!("the request could not be read: {error}")))?
+        let (mut request, question) = arguments::publish(request, wait)
             .map_err(|error| self.refused(subject.as_ref(), error.into()))?;
-        let work = self.volumes()?.begin(request).await.map_err(|error| {
+        let volumes = self.volumes()?;
+        let credentials = &self.0.options.credentials;
+        // What is mounted already needs no endpoint and no plugin.
+        if !credentials.may_take_long(&request.attributes) || !volumes.is_published(&request).await {
+            request.access = self
+                .access(question, &request)
+                .await
+                .map_err(|status| self.refused(subject.as_ref(), status))?;
+            request.wait = wait.saturating_sub(started.elapsed());
+        }
+        let work = volumes.begin(request).await.map_err(|error| {
             if let Some(subject) = &subject {
                 self.0.events.failed(subject, &error);
             }
@@ -65,6 +77,23 @@ impl NodeService {
             self.0.events.refused(subject, &status);
         }
         status
+    }
+
+    /// With which credential the registry is asked. A failure that passes is answered at once, and a download that an
+    /// earlier call has begun goes on; one that does not ends that download, so it goes the way of all failures.
+    async fn access(&self, question: Question, request: &PublishRequest) -> Result<Access, Status> {
+        let found = self.0.options.credentials.access(question, &request.attributes);
+        let error = match tokio::time::timeout(request.wait.max(SHORTEST_LOOK), found).await {
+            Ok(Ok(access)) => return Ok(access),
+            Ok(Err(error)) => error,
+            Err(_) => CredentialError::Late,
+        };
+        let meaning = error.meaning();
+        if meaning.is_final() {
+            return Ok(Access::failed(meaning, error.to_string()));
+        }
+        let reference = &request.attributes.reference;
+        Err(Status::new(status::code(meaning), format!("cannot pull {reference}: {error}")))
     }
 
     async fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> Result<(), Status> {

@@ -41,6 +41,7 @@ pub async fn serve(plugin: Plugin, socket: &Path, stop: CancellationToken) -> Re
         () = stop.cancelled() => {}
         result = &mut server => return Ok(result?),
     }
+    plugin.stop_looking();
     let ending = async {
         if let Some(volumes) = plugin.volumes() {
             volumes.shutdown().await;

@@ -3,7 +3,8 @@
 //! The node plugin runs on the host network, where loopback is the node's own services and link-local is the
 //! cloud's metadata. A reference, realm or redirect that ends there is refused after DNS: names by the
 //! resolver that the HTTP clients use (no second look-up, so no rebinding), addresses written as such by
-//! [`AddressPolicy::check`], because an HTTP client does not resolve those.
+//! [`AddressPolicy::check`], because an HTTP client does not resolve those. Behind a proxy it is the proxy that
+//! resolves, and nobody here sees the address: names that clouds give to their metadata are refused as names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -32,8 +33,21 @@ pub enum AddressClass {
 /// Metadata and host services of clouds that are not link-local.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    // Hands out the roles of pods.
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+/// The same services by name.
+const METADATA_NAMES: [&str; 6] = [
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata",
+    "metadata.goog",
+    "metadata.google.internal",
+    "metadata.tencentyun.com",
+];
 
 /// Says what an address is. IPv4 inside IPv6 (mapped, compatible, NAT64, 6to4) is judged as the IPv4 address.
 pub fn classify(address: IpAddr) -> AddressClass {
@@ -77,6 +91,8 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        // The same for networks of one's own (RFC 8215), where the address stands last.
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, ..] => Some(join(high, low)),
         _ => None,
     }
@@ -142,6 +158,7 @@ impl AddressPolicy {
         match url.host() {
             Some(Host::Ipv4(address)) => permit(classify_v4(address)).then_some(()).ok_or_else(refusal),
             Some(Host::Ipv6(address)) => permit(classify_v6(address)).then_some(()).ok_or_else(refusal),
+            Some(Host::Domain(name)) if is_metadata_name(name) => Err(refusal()),
             Some(Host::Domain(name)) => {
                 if !self.resolver_lets_through(name) {
                     return Ok(());
@@ -170,6 +187,11 @@ fn permit(class: AddressClass) -> bool {
 fn is_loopback_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+}
+
+fn is_metadata_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    METADATA_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn is_loopback_host(url: &Url) -> bool {
@@ -230,7 +252,14 @@ mod tests {
             ("fe80::1", AddressClass::LinkLocal),
             ("febf::1", AddressClass::LinkLocal),
             ("fd00:ec2::254", AddressClass::Metadata),
+            ("fd00:ec2::23", AddressClass::Metadata),
             ("fd20:ce::254", AddressClass::Metadata),
+            ("64:ff9b::a9fe:a9fe", AddressClass::LinkLocal),
+            ("64:ff9b:1::a9fe:a9fe", AddressClass::LinkLocal),
+            ("64:ff9b:1:ffff:ffff:ffff:7f00:1", AddressClass::Loopback),
+            ("2002:a9fe:a9fe::1", AddressClass::LinkLocal),
+            ("::ffff:100.100.100.200", AddressClass::Metadata),
+            ("::ffff:0.0.0.0", AddressClass::Loopback),
             ("100.100.100.200", AddressClass::Metadata),
             ("168.63.129.16", AddressClass::Metadata),
             ("224.0.0.1", AddressClass::Multicast),
@@ -240,6 +269,8 @@ mod tests {
             ("192.168.1.1", AddressClass::Ordinary),
             ("8.8.8.8", AddressClass::Ordinary),
             ("fd00::1", AddressClass::Ordinary),
+            ("fc00:1::254", AddressClass::Ordinary),
+            ("64:ff9b:1::a00:1", AddressClass::Ordinary),
             ("fec0::1", AddressClass::Ordinary),
             ("2606:4700::1", AddressClass::Ordinary),
         ];
@@ -268,10 +299,29 @@ mod tests {
             ("https://[fe80::1]/", false),
             ("https://[::ffff:7f00:1]/", false),
             ("https://[fd00:ec2::254]/", false),
+            ("https://[::ffff:169.254.169.254]/", false),
+            ("https://0.0.0.0/", false),
+            ("https://2852039166/", false),
+            ("https://[fd12:3456::1]/", true),
             ("https://10.1.2.3/", true),
             ("https://ghcr.io/", true),
         ];
         for (url, expected) in table {
+            assert_eq!(allowed(&policy, url, "https://ghcr.io/").await, expected, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_of_metadata_services_need_a_listing_too() {
+        let policy = AddressPolicy::new(&patterns(&["metadata.goog"]), &[], Vec::new(), false);
+        for (url, expected) in [
+            ("https://metadata.google.internal/", false),
+            ("https://METADATA.google.internal./computeMetadata/v1", false),
+            ("https://metadata/", false),
+            ("https://instance-data.ec2.internal/", false),
+            ("https://metadata.goog/", true),
+            ("https://metadata.example/", true),
+        ] {
             assert_eq!(allowed(&policy, url, "https://ghcr.io/").await, expected, "{url}");
         }
     }

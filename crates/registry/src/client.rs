@@ -61,6 +61,10 @@ impl Registry {
     pub fn repository(&self, reference: &Reference, credential: Option<Credential>) -> Repository {
         Repository::new(Arc::clone(&self.inner), reference, credential)
     }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
 }
 
 impl std::fmt::Debug for Registry {

@@ -127,12 +127,19 @@ impl DockerConfig {
         Ok(Self { keyring })
     }
 
+    /// Credentials for keys as those of `auths`; of equal keys the first counts.
+    pub fn of(entries: impl IntoIterator<Item = (String, Credential)>) -> Self {
+        let mut keyring = Keyring::default();
+        for (key, credential) in entries {
+            keyring.add(&key, credential);
+        }
+        Self { keyring }
+    }
+
     /// One credential for one key, as an entry of `auths` would have it (`host[:port][/path]`, globs in the
     /// host).
     pub fn single(key: &str, credential: Credential) -> Self {
-        let mut keyring = Keyring::default();
-        keyring.add(key, credential);
-        Self { keyring }
+        Self::of([(key.to_owned(), credential)])
     }
 
     /// The credential for a reference, by kubelet's rules: globs in the parts of the host, a prefix of the

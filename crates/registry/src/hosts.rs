@@ -5,7 +5,7 @@
 //! `stowage_authoritative`.
 
 mod directory;
-mod duration;
+pub(crate) mod duration;
 mod parse;
 mod watch;
 

@@ -22,7 +22,7 @@ impl Keyring {
 
     pub(crate) fn lookup(&self, registry: &str, repository: &str) -> Option<&Credential> {
         let path = format!("/{repository}");
-        let hosts = if registry == DOCKER_NAMES[0] { &DOCKER_NAMES[..] } else { &[registry] };
+        let hosts = hosts_of(&registry);
         let found = self.entries.iter().find(|(key, _)| hosts.iter().any(|host| key.covers(host, &path)));
         found.map(|(_, credential)| credential)
     }
@@ -32,8 +32,14 @@ impl Keyring {
     }
 }
 
+/// Under which names a registry's keys may stand.
+pub(crate) fn hosts_of<'a>(registry: &'a &'a str) -> &'a [&'a str] {
+    if *registry == DOCKER_NAMES[0] { &DOCKER_NAMES } else { std::slice::from_ref(registry) }
+}
+
+/// One key: globs for the parts of a host, a port, the beginning of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+pub(crate) struct Key {
     /// The parts of the host between dots; each is a glob.
     parts: Vec<String>,
     port: Option<String>,
@@ -42,7 +48,7 @@ struct Key {
 }
 
 impl Key {
-    fn parse(key: &str) -> Option<Self> {
+    pub(crate) fn parse(key: &str) -> Option<Self> {
         let key = key.trim();
         let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
         let (host, path) = key.find('/').map_or((key, ""), |slash| key.split_at(slash));
@@ -67,7 +73,12 @@ impl Key {
         (self.path.len(), exact, length, &self.parts, self.port.as_deref())
     }
 
-    fn covers(&self, registry: &str, path: &str) -> bool {
+    /// Globs count in the host alone; in a path they would be taken for themselves.
+    pub(crate) fn has_glob_in_path(&self) -> bool {
+        self.path.contains(['*', '?', '['])
+    }
+
+    pub(crate) fn covers(&self, registry: &str, path: &str) -> bool {
         let (host, port) = split_port(registry);
         let parts = parts(host);
         self.port.as_deref() == port

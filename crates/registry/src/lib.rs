@@ -26,6 +26,7 @@ mod error;
 mod exchange;
 mod host;
 mod hosts;
+mod image_pattern;
 mod keyring;
 mod manifest;
 mod mirrors;
@@ -41,6 +42,7 @@ mod secret;
 mod shown;
 mod source;
 mod token;
+mod token_exchange;
 
 pub use address::{AddressClass, classify};
 pub use challenge::Challenge;
@@ -50,15 +52,18 @@ pub use docker_config::{DockerConfig, DockerConfigError};
 pub use error::{RegistryError, SetupError};
 pub use host::{HostPattern, HostPatternError};
 pub use hosts::{Capabilities, DEFAULT_HOSTS_DIRS, HostEntry, HostSettings, HostsFile, HostsFileError};
+pub use image_pattern::{ImagePattern, ImagePatternError};
 pub use manifest::{MANIFEST_TYPES, RawManifest};
 pub use options::{Backoff, MirrorOptions, PlainHttp, ProxySettings, RegistryOptions};
 pub use range::{ContentRange, ContentRangeError};
 pub use repository::Repository;
 pub use secret::Secret;
+pub use token_exchange::{ExchangeEndpoint, ExchangeEndpointError, TokenExchange};
 
 /// The parsers of foreign bytes, for the fuzz targets.
 pub mod parse {
     pub use crate::challenge::parse_challenges;
+    pub use crate::hosts::duration::parse_go_duration;
     pub use crate::hosts::parse_hosts;
     pub use crate::pause::parse_retry_after;
     pub use crate::range::parse_content_range;

@@ -22,6 +22,17 @@ const RECORD_BYTES: usize = 56;
 /// A log with fewer dead records than this is not worth writing anew.
 const WORTH_COMPACTING: usize = 1024;
 
+/// A service account of the cluster.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What tells it from an earlier one of the same name; empty where nobody said.
+    pub uid: String,
+}
+
 /// Who asks for a blob.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
@@ -31,12 +42,10 @@ pub enum Principal {
     Secret(String, String),
     /// A Kubernetes service account, whose tokens rotate.
     ServiceAccount {
-        /// The issuer of its tokens.
+        /// Who takes its tokens, and for which audience.
         issuer: String,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
+        /// Whose they are.
+        account: ServiceAccount,
     },
     /// An account of a kubelet credential provider.
     Provider {
@@ -44,6 +53,13 @@ pub enum Principal {
         plugin: String,
         /// The account.
         account: String,
+    },
+    /// A service account whose token a kubelet credential provider was given.
+    ProviderServiceAccount {
+        /// The plugin.
+        plugin: String,
+        /// Whose token it was given.
+        account: ServiceAccount,
     },
     /// The administrator of the node.
     Administrator,
@@ -56,6 +72,7 @@ impl std::fmt::Debug for Principal {
             Self::Secret(..) => "Secret(…)",
             Self::ServiceAccount { .. } => "ServiceAccount(…)",
             Self::Provider { .. } => "Provider(…)",
+            Self::ProviderServiceAccount { .. } => "ProviderServiceAccount(…)",
             Self::Administrator => "Administrator",
         })
     }
@@ -66,8 +83,13 @@ impl Principal {
         match self {
             Self::Anonymous => vec!["anonymous"],
             Self::Secret(user, password) => vec!["secret", user, password],
-            Self::ServiceAccount { issuer, namespace, name } => vec!["account", issuer, namespace, name],
+            Self::ServiceAccount { issuer, account } => {
+                vec!["account", issuer, &account.namespace, &account.name, &account.uid]
+            }
             Self::Provider { plugin, account } => vec!["provider", plugin, account],
+            Self::ProviderServiceAccount { plugin, account } => {
+                vec!["provider account", plugin, &account.namespace, &account.name, &account.uid]
+            }
             Self::Administrator => vec!["administrator"],
         }
     }

@@ -82,7 +82,7 @@ pub use collect::{CollectOptions, CollectReport};
 pub use decode::{DecodeError, DecodedBlob, Sample};
 pub use error::{OpenError, StoreError};
 pub use fsck::{FsckReport, Problem, ProblemKind};
-pub use grants::{Grants, Principal};
+pub use grants::{Grants, Principal, ServiceAccount};
 pub use ingest::{CommitError, IngestError, IngestWriter};
 pub use options::{MadeUpSpace, MinFree, StoreOptions, Testing, Watermarks};
 pub use quarantine::Scrubbed;

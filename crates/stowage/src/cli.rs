@@ -29,7 +29,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct StoreArgs {
     /// Directory of the store, on one filesystem
     #[arg(
@@ -60,7 +60,7 @@ impl StoreArgs {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LogArgs {
     /// What to log: a level, or directives such as `stowage_engine=debug,info` [default: info for node, else warn]
     #[arg(long = "log", env = "STOWAGE_LOG", global = true, value_name = "FILTER")]
@@ -88,10 +88,35 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
     /// Name the pods and PersistentVolumes of a cluster that use the driver; fail if there are any
     InUse(InUseArgs),
+    /// Show what a configuration file may say
+    Config(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON schema of a configuration file
+    Schema {
+        /// Whose configuration
+        #[arg(default_value = "node", value_name = "WHOSE")]
+        whose: ConfigKind,
+    },
+}
+
+/// Who has a configuration file.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ConfigKind {
+    /// `stowage node`
+    Node,
 }
 
 /// In place of a directory: no mirrors.
-const NO_HOSTS: &str = "none";
+pub(crate) const NO_HOSTS: &str = "none";
 
 /// How registries are reached.
 #[derive(Clone, Debug, Args)]
@@ -137,6 +162,7 @@ impl RegistryArgs {
 const CONNECTIONS_PER_BLOB: u64 = 12;
 const MAX_CONNECTIONS: u64 = 24;
 const MAX_CONCURRENT_BLOBS: u64 = 16;
+pub(crate) const MAX_PENDING_VOLUMES: u64 = 1000;
 
 /// How much of the network downloads take.
 #[derive(Clone, Debug, Args)]
@@ -367,8 +393,11 @@ pub(crate) struct InUseArgs {
     pub(crate) driver_name: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
+    /// A NodeConfiguration file; what is typed here or set in the environment beats it
+    #[arg(long, env = "STOWAGE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The CSI socket
     #[arg(long, env = "STOWAGE_CSI_SOCKET", default_value = "/csi/csi.sock", value_name = "PATH")]
     pub(crate) csi_socket: PathBuf,
@@ -402,6 +431,9 @@ pub(crate) struct NodeArgs {
     /// How long a download goes on when nobody asks for its volume any more, in seconds
     #[arg(long, env = "STOWAGE_INTEREST", default_value_t = 300, value_name = "SECONDS")]
     pub(crate) interest: u64,
+    /// Volumes that may be on their way at the same time
+    #[arg(long, env = "STOWAGE_MAX_PENDING_VOLUMES", default_value_t = MAX_PENDING_VOLUMES, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) max_pending_volumes: u64,
     /// Only references whose registry/repository matches one of these globs
     #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
     pub(crate) allowed_registries: Vec<String>,

@@ -13,29 +13,28 @@ macro_rules! say {
 mod cli;
 mod commands;
 mod failure;
+mod node_setup;
 mod progress;
 mod tree;
 mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, LogArgs};
 pub(crate) use crate::failure::Failure;
+use crate::node_setup::NodeSetup;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         // Before any thread exists: namespaces are a thread's own.
         Command::Demo(args) => commands::demo::run(&args, &cli.log),
-        command => runtime().and_then(|runtime| {
-            wiring::init_logging(&cli.log, &command)?;
-            let result = runtime.block_on(run(command, &cli.store));
-            // A step that hangs in the kernel must not keep the process from ending.
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-            result
-        }),
+        Command::Node(args) => NodeSetup::read(&matches, cli.store, cli.log, *args)
+            .and_then(|setup| block_on(&setup.log.clone(), "info", commands::node::run(setup))),
+        command => block_on(&cli.log, "warn", run(command, &cli.store)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,16 +42,29 @@ fn main() -> ExitCode {
     }
 }
 
+fn block_on(
+    log: &LogArgs,
+    usual: &str,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    wiring::init_logging(log, usual)?;
+    let result = runtime.block_on(work);
+    // A step that hangs in the kernel must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
 async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
     match command {
-        Command::Demo(_) => unreachable!("the demo sets up its own runtime"),
+        Command::Demo(_) | Command::Node(_) => unreachable!("they set up their own runtime"),
         Command::Mount(args) => commands::mount::mount(store, args).await,
         Command::Unmount(args) => commands::mount::unmount(store, args).await,
         Command::Pull(args) => commands::pull::run(store, args).await,
         Command::InUse(args) => commands::in_use::run(args).await,
         Command::Inspect(args) => commands::inspect::run(args).await,
         Command::Store(args) => commands::store::run(store, args),
-        Command::Node(args) => commands::node::run(store, *args).await,
+        Command::Config(args) => commands::config::run(&args),
     }
 }
 

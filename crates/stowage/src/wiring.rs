@@ -13,7 +13,7 @@ use stowage_sys::TargetRoot;
 use stowage_volumes::{Access, Volumes};
 
 use crate::Failure;
-use crate::cli::{Command, LogArgs, RegistryArgs, StoreArgs, TarArgs, VolumeArgs};
+use crate::cli::{LogArgs, RegistryArgs, StoreArgs, TarArgs, VolumeArgs};
 
 /// Where CRI-O and podman keep their mirrors, in a format of their own.
 const CRIO_MIRRORS: &str = "/etc/containers/registries.conf";
@@ -28,8 +28,8 @@ pub(crate) fn interrupted() -> Failure {
     Failure::Failed(anyhow!("interrupted; run the same command again, it goes on where it was"))
 }
 
-pub(crate) fn init_logging(log: &LogArgs, command: &Command) -> Result<(), Failure> {
-    let usual = if matches!(command, Command::Node(_)) { "info" } else { "warn" };
+/// Logs as was asked for, or by the filter that is usual for the command.
+pub(crate) fn init_logging(log: &LogArgs, usual: &str) -> Result<(), Failure> {
     stowage_telemetry::init_logging(log.log_format, log.filter.as_deref().unwrap_or(usual))
         .map_err(configuration)
 }

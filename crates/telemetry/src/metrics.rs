@@ -73,6 +73,7 @@ struct Inner {
     flights: Gauge,
     erofs: Family<BackingLabel, Gauge>,
     events: Family<ResultLabel, Counter>,
+    configuration_valid: Gauge,
     probe: Mutex<Option<Probe>>,
 }
 
@@ -137,6 +138,9 @@ impl Metrics {
         let views = gauge("store_views", "Views ready to be mounted");
         let volumes = gauge("volumes", "Volumes with a record");
         let flights = gauge("flights", "Downloads running now");
+        let configuration_valid =
+            gauge("configuration_valid", "Whether the configuration file can be used as it is now");
+        configuration_valid.set(1);
         let erofs = Family::default();
         registry.register("erofs", "How files out of tars are mounted on this node", erofs.clone());
         let events = Family::default();
@@ -160,6 +164,7 @@ impl Metrics {
             flights,
             erofs,
             events,
+            configuration_valid,
             probe: Mutex::new(None),
         }))
     }
@@ -172,6 +177,11 @@ impl Metrics {
     /// Files out of tars are mounted through `backing`: `file`, `loop`, or `none` where the kernel cannot.
     pub fn erofs(&self, backing: &str) {
         self.0.erofs.get_or_create(&BackingLabel { backing: backing.to_owned() }).set(1);
+    }
+
+    /// Whether the configuration file can be used as it is now. It can until somebody says otherwise.
+    pub fn configuration_valid(&self, valid: bool) {
+        self.0.configuration_valid.set(i64::from(valid));
     }
 
     /// One `NodePublishVolume` call ended with `result` (`ok` or a gRPC code).
@@ -241,6 +251,8 @@ mod tests {
         metrics.unpublish("ok", Duration::from_millis(1));
         metrics.collected(10);
         metrics.events("dropped", 3);
+        assert!(metrics.render().unwrap().contains("stowage_configuration_valid 1"));
+        metrics.configuration_valid(false);
         metrics.watch_store(|| StoreNumbers { blobs: 7, fetched: 99, ..StoreNumbers::default() });
         let first = metrics.render().unwrap();
         let second = metrics.render().unwrap();
@@ -253,6 +265,7 @@ mod tests {
             "stowage_store_blobs 7",
             "stowage_collections_total 1",
             "stowage_events_total{result=\"dropped\"} 3",
+            "stowage_configuration_valid 0",
         ] {
             assert!(first.contains(line), "{line} not in\n{first}");
             assert!(second.contains(line), "{line} counted twice in\n{second}");

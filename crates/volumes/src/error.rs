@@ -141,6 +141,16 @@ pub enum PublishError {
         /// The limit.
         limit: usize,
     },
+    /// The credential that the registry is to be asked with could not be had.
+    #[error("cannot pull {reference}: {reason}")]
+    Credential {
+        /// What was asked for.
+        reference: String,
+        /// Which credential, why not, and what to do.
+        reason: String,
+        /// What that means to the caller.
+        meaning: Meaning,
+    },
     /// The registry, while something was asked of it.
     #[error("{source}")]
     Registry {
@@ -310,7 +320,8 @@ impl PublishError {
             Self::NotPresent { .. } => Meaning::NotFound,
             Self::NoGrant { .. } | Self::Policy { .. } => Meaning::Denied,
             Self::QueueFull { .. } | Self::Space { .. } => Meaning::Exhausted,
-            Self::Registry { source, .. } => registry_meaning(source),
+            Self::Credential { meaning, .. } => *meaning,
+            Self::Registry { source, .. } => Meaning::from(source.as_ref()),
             Self::Manifest { .. } | Self::NestedIndex { .. } | Self::Select { .. } => Meaning::Invalid,
             Self::LayoutDirectory { .. } | Self::LayoutEntry { .. } => Meaning::Invalid,
             Self::Layout { .. } => Meaning::Invalid,
@@ -342,20 +353,22 @@ impl PublishError {
     }
 }
 
-fn registry_meaning(error: &RegistryError) -> Meaning {
-    match error {
-        RegistryError::Unauthenticated { .. } => Meaning::Unauthenticated,
-        RegistryError::Forbidden { .. } | RegistryError::Refused { .. } => Meaning::Denied,
-        RegistryError::NotFound { .. } => Meaning::NotFound,
-        // A registry that answers nonsense may answer well tomorrow.
-        RegistryError::RateLimited { .. }
-        | RegistryError::Unavailable { .. }
-        // An administrator may be about to add the authority.
-        | RegistryError::Untrusted { .. }
-        | RegistryError::RangeRefused { .. }
-        | RegistryError::Protocol { .. } => Meaning::Unavailable,
-        RegistryError::TooLarge { .. } => Meaning::Invalid,
-        RegistryError::DigestMismatch { .. } => Meaning::DataLoss,
+impl From<&RegistryError> for Meaning {
+    fn from(error: &RegistryError) -> Self {
+        match error {
+            RegistryError::Unauthenticated { .. } => Self::Unauthenticated,
+            RegistryError::Forbidden { .. } | RegistryError::Refused { .. } => Self::Denied,
+            RegistryError::NotFound { .. } => Self::NotFound,
+            // A registry that answers nonsense may answer well tomorrow.
+            RegistryError::RateLimited { .. }
+            | RegistryError::Unavailable { .. }
+            // An administrator may be about to add the authority.
+            | RegistryError::Untrusted { .. }
+            | RegistryError::RangeRefused { .. }
+            | RegistryError::Protocol { .. } => Self::Unavailable,
+            RegistryError::TooLarge { .. } => Self::Invalid,
+            RegistryError::DigestMismatch { .. } => Self::DataLoss,
+        }
     }
 }
 

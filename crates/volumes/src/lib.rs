@@ -33,7 +33,7 @@ mod work;
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use stowage_artifact::{Digest, MAX_MANIFEST_BYTES, Platform};
@@ -74,7 +74,7 @@ pub struct VolumesOptions {
     pub interest: Duration,
     /// Volumes that may be on their way at the same time.
     pub max_pending_volumes: usize,
-    /// The administrator's rules.
+    /// The administrator's rules; see [`Volumes::set_policy`].
     pub policy: Policy,
     /// How mounts are built.
     pub mounter: Mounter,
@@ -129,6 +129,8 @@ struct Inner {
     /// How the members of tars are shown here, once somebody wanted to know.
     erofs: OnceLock<ErofsSupport>,
     options: VolumesOptions,
+    /// The rules that hold now.
+    policy: RwLock<Arc<Policy>>,
     jobs: job::Jobs,
     targets: keyed::KeyedLocks<PathBuf>,
     views: keyed::KeyedLocks<String>,
@@ -162,6 +164,7 @@ impl Volumes {
                 empty_dir,
                 selinux_label: stowage_sys::selinux_enabled().then_some(CONTAINER_FILE),
                 erofs: OnceLock::new(),
+                policy: RwLock::new(Arc::new(options.policy.clone())),
                 options,
                 jobs: job::Jobs::default(),
                 targets: keyed::KeyedLocks::default(),
@@ -187,6 +190,12 @@ impl Volumes {
         &self.inner.engine
     }
 
+    /// Replaces the administrator's rules. They hold for volumes that are published from now on, and for those that
+    /// kubelet asks for again; what is mounted stays.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.inner.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
     /// Has `told` hear of each volume once, when it is mounted, whether or not a call still waits for it. The first
     /// listener counts. It is called on an async worker and must not block.
     pub fn on_published(&self, told: impl Fn(&Published) + Send + Sync + 'static) {
@@ -208,6 +217,11 @@ impl Volumes {
 }
 
 impl Inner {
+    /// The administrator's rules.
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Runs one blocking step off the async workers, and to its end even when the caller is dropped.
     async fn blocking<T: Send + 'static>(
         &self,

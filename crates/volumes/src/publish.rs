@@ -89,6 +89,11 @@ impl Volumes {
         }
     }
 
+    /// Whether the volume is mounted as asked for, so that a publish has nothing left to do.
+    pub async fn is_published(&self, request: &PublishRequest) -> bool {
+        matches!(self.inner.find(request).await, Ok(Found::Mounted(_)))
+    }
+
     /// Runs the job as a task of its own, which outlives every call.
     fn start(&self, key: VolumeKey, job: Arc<Job>, request: PublishRequest) {
         let volumes = self.clone();
@@ -142,7 +147,8 @@ impl Inner {
             }
             Found::ToDo(pinned) => pinned,
         };
-        self.options.policy.check(&request.attributes.reference)?;
+        self.policy().check(&request.attributes.reference)?;
+        request.access.check(&request.attributes.reference)?;
         let origin = self.registry_of(request);
 
         job.progress.phase("resolving the reference");

@@ -89,7 +89,7 @@ impl Volumes {
         request: &PublishRequest,
     ) -> Result<Pulled, PublishError> {
         let inner = &self.inner;
-        inner.options.policy.check(&request.attributes.reference)?;
+        inner.policy().check(&request.attributes.reference)?;
         job.progress.phase("resolving the reference");
         let resolver = Resolver {
             cache: Some(inner),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stowage_artifact::{Digest, VolumeAttributes};
+use stowage_artifact::{Digest, Reference, VolumeAttributes};
 use stowage_registry::Credential;
 use stowage_store::Principal;
 
+use crate::error::{Meaning, PublishError};
 use crate::progress::Progress;
 
 /// With what a registry is asked, and who is thereby shown to have access.
@@ -15,13 +16,44 @@ use crate::progress::Progress;
 pub struct Access {
     pub(crate) credential: Option<Credential>,
     pub(crate) principal: Principal,
+    failure: Option<Failure>,
+}
+
+/// Why there is no access.
+#[derive(Clone)]
+struct Failure {
+    meaning: Meaning,
+    reason: String,
 }
 
 impl Access {
     /// The access of whoever holds `credential`, or of everyone where there is none.
     pub fn of(credential: Option<Credential>) -> Self {
         let principal = credential.as_ref().map_or(Principal::Anonymous, principal_of);
-        Self { credential, principal }
+        Self { credential, principal, failure: None }
+    }
+
+    /// The access of `principal`, whose credential changes from time to time. Without one only what the principal
+    /// has been granted before can be read.
+    pub fn of_principal(credential: Option<Credential>, principal: Principal) -> Self {
+        Self { credential, principal, failure: None }
+    }
+
+    /// No access: a publish fails with these words, unless the volume is mounted already. What an earlier call has
+    /// begun for it is rolled back, as after every other failure.
+    pub fn failed(meaning: Meaning, reason: String) -> Self {
+        Self { failure: Some(Failure { meaning, reason }), ..Self::of(None) }
+    }
+
+    /// The failure that stands in place of an access.
+    pub(crate) fn check(&self, reference: &Reference) -> Result<(), PublishError> {
+        self.failure.as_ref().map_or(Ok(()), |failure| {
+            Err(PublishError::Credential {
+                reference: reference.to_string(),
+                reason: failure.reason.clone(),
+                meaning: failure.meaning,
+            })
+        })
     }
 }
 

@@ -9,7 +9,10 @@ use stowage_csi_proto::csi::v1::{
     GetPluginInfoRequest, NodeGetInfoRequest, NodePublishVolumeRequest, NodeUnpublishVolumeRequest,
     ProbeRequest, VolumeCapability,
 };
-use stowage_node::{DRIVER_NAME, IdentityService, NodeOptions, NodeService, Plugin};
+use stowage_node::{
+    CredentialSettings, Credentials, DRIVER_NAME, IdentityService, NodeOptions, NodeService, Plugin,
+};
+use stowage_registry::{Registry, RegistryOptions};
 use stowage_telemetry::{Health, Metrics};
 use tonic::{Code, Request};
 
@@ -18,7 +21,10 @@ fn plugin() -> (Plugin, Metrics, Health) {
         driver_name: DRIVER_NAME.to_owned(),
         node_id: "node-1".to_owned(),
         publish_wait: Duration::from_secs(1),
-        docker_config: None,
+        credentials: Credentials::new(
+            Registry::new(RegistryOptions::default()).unwrap(),
+            CredentialSettings::default(),
+        ),
     };
     let (metrics, health) = (Metrics::new(), Health::new());
     (Plugin::new(options, metrics.clone(), health.clone()), metrics, health)

@@ -7,6 +7,11 @@ const LONGEST: Duration = Duration::from_mins(10);
 
 /// Reads a duration, `None` where it is none or negative. Longer than ten minutes counts as ten minutes.
 pub(super) fn parse(text: &str) -> Option<Duration> {
+    parse_go_duration(text).map(|duration| duration.min(LONGEST))
+}
+
+/// Reads a duration of any length as Go's `time.ParseDuration` does, `None` where it is none or negative.
+pub fn parse_go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);
@@ -34,7 +39,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     if parts == 0 {
         return None;
     }
-    Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST))
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 #[cfg(test)]

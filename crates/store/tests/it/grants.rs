@@ -1,6 +1,6 @@
 //! Grants: kept without a credential, bound to the blob.
 
-use stowage_store::Principal;
+use stowage_store::{Principal, ServiceAccount};
 
 use crate::support::{TestStore, digest, download, everything, options};
 
@@ -8,6 +8,37 @@ const HOST: &str = "registry.example";
 
 fn tenant(name: &str) -> Principal {
     Principal::Secret(name.to_owned(), "canary-pässwörd".to_owned())
+}
+
+fn service_account(namespace: &str, name: &str, uid: &str) -> ServiceAccount {
+    ServiceAccount { namespace: namespace.into(), name: name.into(), uid: uid.into() }
+}
+
+#[test]
+fn a_grant_of_a_service_account_is_nobody_elses() {
+    let store = TestStore::new();
+    let blob = download(&store, b"private");
+    let grants = store.grants();
+    let account = |issuer: &str, account: ServiceAccount| Principal::ServiceAccount {
+        issuer: issuer.to_owned(),
+        account,
+    };
+    let plugin = |account: ServiceAccount| Principal::ProviderServiceAccount { plugin: "i".into(), account };
+    let own = service_account("team", "default", "1");
+    grants.put(HOST, "a/b", &blob, &account("i", own.clone())).unwrap();
+    assert!(grants.has(HOST, "a/b", &blob, &account("i", own.clone())));
+    for stranger in [
+        account("other", own.clone()),
+        account("i", service_account("evil", "default", "1")),
+        account("i", service_account("team", "other", "1")),
+        // The namespace was removed and made again, by whomever.
+        account("i", service_account("team", "default", "2")),
+        account("i", service_account("teamd", "efault", "1")),
+        plugin(own),
+        Principal::Provider { plugin: "i".into(), account: "team".into() },
+    ] {
+        assert!(!grants.has(HOST, "a/b", &blob, &stranger), "{stranger:?}");
+    }
 }
 
 #[test]
@@ -36,7 +67,7 @@ fn grants_outlive_the_process_and_hold_no_credential() {
     let blob = download(&store, b"private");
     store.grants().put(HOST, "secret-repository", &blob, &tenant("user-of-the-canary")).unwrap();
     store.grants().put_origin(HOST, &blob).unwrap();
-    let account = Principal::ServiceAccount { issuer: "i".into(), namespace: "n".into(), name: "s".into() };
+    let account = Principal::ServiceAccount { issuer: "i".into(), account: service_account("n", "s", "1") };
     store.grants().put(HOST, "r", &blob, &account).unwrap();
     let store = store.reopen(options());
     assert!(store.grants().has(HOST, "secret-repository", &blob, &tenant("user-of-the-canary")));

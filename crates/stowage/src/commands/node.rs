@@ -7,34 +7,34 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use stowage_engine::Engine;
-use stowage_node::{NodeOptions, Plugin, Registration, RegistrationOptions, kubernetes};
+use stowage_node::{
+    Credentials, NodeOptions, Plugin, Registration, RegistrationOptions, Watcher, kubernetes,
+};
 use stowage_store::{Store, Usage};
 use stowage_sys::TargetRoot;
 use stowage_telemetry::metrics::StoreNumbers;
 use stowage_telemetry::{Health, Metrics};
-use stowage_volumes::{Policy, Volumes, VolumesOptions};
+use stowage_volumes::{Volumes, VolumesOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{NodeArgs, StoreArgs};
+use crate::node_setup::{self, ConfigurationFile, NodeSetup};
 use crate::{Failure, wiring};
 
 /// Between two rounds of housekeeping, unless interest in a download lasts shorter than that.
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 
-pub(crate) async fn run(store_args: &StoreArgs, args: NodeArgs) -> Result<(), Failure> {
+pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
-    run_until(store_args, args, stop).await
+    run_until(setup, stop).await
 }
 
 /// Runs the plugin until `stop`.
-pub(crate) async fn run_until(
-    store_args: &StoreArgs,
-    args: NodeArgs,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
+pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Result<(), Failure> {
+    let NodeSetup { store: store_args, args, credentials, file, .. } = setup;
     stowage_node::check_driver_name(&args.driver_name)
         .map_err(|sentence| wiring::configuration(anyhow!(sentence)))?;
     let registry = wiring::registry(&args.registry, false)?;
@@ -43,11 +43,12 @@ pub(crate) async fn run_until(
         .await
         .with_context(|| format!("cannot listen on {} for /livez, /readyz and /metrics", args.http))?;
     let admin = tokio::spawn(stowage_telemetry::serve(http, health.clone(), metrics.clone(), stop.clone()));
+    let credentials = Credentials::new(registry.clone(), credentials);
     let options = NodeOptions {
         driver_name: args.driver_name.clone(),
         node_id: args.node_id.clone(),
         publish_wait: Duration::from_secs(args.publish_wait),
-        docker_config: args.registry.docker_config.clone(),
+        credentials: credentials.clone(),
     };
     let plugin = Plugin::new(options, metrics.clone(), health.clone());
     let plugin = if args.kubernetes.unwrap_or_else(kubernetes::in_cluster) {
@@ -57,7 +58,7 @@ pub(crate) async fn run_until(
     };
 
     // In a rollout the old process still has the store, its sockets and its volumes: nothing is touched before.
-    let Some(store) = wait_for_store(store_args, &stop).await? else { return Ok(()) };
+    let Some(store) = wait_for_store(&store_args, &stop).await? else { return Ok(()) };
     let serving = tokio::spawn({
         let (plugin, socket, stop) = (plugin.clone(), args.csi_socket.clone(), stop.clone());
         async move { stowage_node::serve(plugin, &socket, stop).await }
@@ -78,6 +79,9 @@ pub(crate) async fn run_until(
     let backing = erofs.await.context("the trial mount died")?;
     metrics.erofs(&backing.map_or_else(|| "none".to_owned(), |backing| backing.to_string()));
     watch(&metrics, &volumes);
+    if let Some(file) = file {
+        follow(file, &stop, metrics.clone(), volumes.clone(), credentials);
+    }
     let admin_socket = stowage_store::admin::serve(&store)?;
     // Before the store counts as ready, so that the plugin never looks ready without being registered.
     let registration =
@@ -150,10 +154,8 @@ async fn wait_for_store(store_args: &StoreArgs, stop: &CancellationToken) -> Res
 fn volumes_options(args: &NodeArgs) -> VolumesOptions {
     VolumesOptions {
         interest: Duration::from_secs(args.interest),
-        policy: Policy {
-            allowed_registries: args.allowed_registries.clone(),
-            require_digest: args.require_digest,
-        },
+        max_pending_volumes: usize::try_from(args.max_pending_volumes).unwrap_or(usize::MAX),
+        policy: node_setup::policy(args),
         ..args.tars.options()
     }
 }
@@ -166,6 +168,18 @@ fn registration_options(args: &NodeArgs) -> RegistrationOptions {
     let directory =
         args.registration_dir.clone().unwrap_or_else(|| args.kubelet_dir.join("plugins_registry"));
     RegistrationOptions::new(args.driver_name.clone(), endpoint.display().to_string(), directory)
+}
+
+/// Takes what changes in the configuration file, until `stop`.
+fn follow(
+    file: ConfigurationFile,
+    stop: &CancellationToken,
+    metrics: Metrics,
+    volumes: Volumes,
+    credentials: Credentials,
+) {
+    let (watcher, stop) = (Watcher::new(file.path.clone()), stop.clone());
+    tokio::spawn(watcher.run(stop, move |read| file.apply(read, &metrics, &volumes, &credentials)));
 }
 
 /// Metrics ask the store and the engine at each scrape.

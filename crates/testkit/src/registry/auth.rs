@@ -10,6 +10,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+/// The grant type of RFC 8693.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
 /// How clients sign in.
 #[derive(Clone, Debug, Default)]
 pub enum Auth {
@@ -92,6 +95,10 @@ struct Accounts {
     public: Vec<String>,
     tokens: HashMap<String, Token>,
     identity_tokens: HashMap<String, String>,
+    /// Tokens of somebody else's that are exchanged, and for whom.
+    subjects: HashMap<String, String>,
+    /// What they were exchanged for: a password of that user's.
+    exchanged: HashMap<String, String>,
     issued: u64,
 }
 
@@ -107,7 +114,9 @@ impl Accounts {
     }
 
     fn signs_in(&self, user: &str, password: &str) -> bool {
-        self.users.get(user).is_some_and(|known| known.password == password)
+        self.users.get(user).is_some_and(|known| {
+            known.password == password || self.exchanged.get(password).is_some_and(|owner| owner == user)
+        })
     }
 }
 
@@ -172,6 +181,30 @@ impl Gate {
         let token = format!("identity-{:032x}", rand::random::<u128>());
         self.accounts().identity_tokens.insert(token.clone(), user.into());
         token
+    }
+
+    pub(super) fn trust_token(&self, token: &str, user: &str) {
+        self.accounts().subjects.insert(token.into(), user.into());
+    }
+
+    pub(super) fn distrust_token(&self, token: &str) {
+        self.accounts().subjects.remove(token);
+    }
+
+    /// Exchanges a trusted token for a password of its user's (RFC 8693); a fresh one each time.
+    fn exchange(&self, token: Option<&str>) -> Result<Value, Refusal> {
+        let mut accounts = self.accounts();
+        let user = token.and_then(|token| accounts.subjects.get(token).cloned());
+        let user =
+            user.ok_or(Refusal { status: StatusCode::BAD_REQUEST, challenge: None, code: "INVALID" })?;
+        let password = format!("exchanged-{:032x}", rand::random::<u128>());
+        accounts.exchanged.insert(password.clone(), user);
+        Ok(json!({
+            "access_token": password,
+            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "token_type": "Bearer",
+            "expires_in": 300,
+        }))
     }
 
     /// Whether a request may go on.
@@ -268,11 +301,14 @@ impl Gate {
         headers: &HeaderMap,
         parameters: &[(String, String)],
     ) -> Result<Value, Refusal> {
+        let value =
+            |key: &str| parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        if value("grant_type") == Some(TOKEN_EXCHANGE) {
+            return self.exchange(value("subject_token"));
+        }
         let Auth::Bearer(options) = &self.auth else {
             return Err(Refusal { status: StatusCode::NOT_FOUND, challenge: None, code: "UNSUPPORTED" });
         };
-        let value =
-            |key: &str| parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         let wrong = Refusal { status: StatusCode::UNAUTHORIZED, challenge: None, code: "UNAUTHORIZED" };
         let mut accounts = self.accounts();
         let form = value("grant_type").is_some();

@@ -206,6 +206,16 @@ impl Registry {
         self.shared.gate.remove_user(name);
     }
 
+    /// Exchanges this token, from now on, for a password of `user`'s: the token endpoint speaks RFC 8693 too.
+    pub fn trust_token(&self, token: &str, user: &str) {
+        self.shared.gate.trust_token(token, user);
+    }
+
+    /// Exchanges it no more.
+    pub fn distrust_token(&self, token: &str) {
+        self.shared.gate.distrust_token(token);
+    }
+
     /// An identity token that the token endpoint takes for this user.
     pub fn identity_token(&self, user: &str) -> String {
         self.shared.gate.identity_token(user)

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::samples::Sample;
 use crate::Failure;
-use crate::cli::{DownloadArgs, NodeArgs, RegistryArgs, StoreArgs, TarArgs};
+use crate::cli::{DownloadArgs, LogArgs, MAX_PENDING_VOLUMES, NodeArgs, RegistryArgs, StoreArgs, TarArgs};
 use crate::commands::node;
+use crate::node_setup::NodeSetup;
 
 /// How long the plugin may take to be registered.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(30);
@@ -58,6 +59,7 @@ impl Stage {
             ..RegistryArgs::none()
         };
         let args = NodeArgs {
+            config: None,
             csi_socket: plugin_dir.join("csi.sock"),
             kubelet_endpoint: None,
             kubelet_dir: kubelet.root().to_owned(),
@@ -69,6 +71,7 @@ impl Stage {
             kubernetes: Some(false),
             publish_wait: 110,
             interest: 300,
+            max_pending_volumes: MAX_PENDING_VOLUMES,
             allowed_registries: Vec::new(),
             require_digest: false,
             registry: local.clone(),
@@ -84,7 +87,8 @@ impl Stage {
         let stop = CancellationToken::new();
         let node = tokio::spawn({
             let stop = stop.clone();
-            async move { node::run_until(&store, args, stop).await }
+            let setup = NodeSetup::without_file(store, LogArgs::default(), args);
+            async move { node::run_until(setup, stop).await }
         });
         let registered = kubelet.register(driver, REGISTERED_WITHIN).await;
         let plugin = match registered {

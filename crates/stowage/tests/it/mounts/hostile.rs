@@ -1,6 +1,7 @@
 //! Artifacts, registries and requests that mean no good, or are just wrong.
 
 mod canary;
+mod local;
 mod registries;
 mod requests;
 

@@ -1,6 +1,7 @@
 //! Volumes as kubelet sees them, with real mounts in a private mount namespace.
 
 mod cli;
+mod credentials;
 mod crowd;
 mod demo;
 mod events;

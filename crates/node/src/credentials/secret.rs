@@ -1,7 +1,6 @@
-//! With which credential a registry is asked for a pod: the pod's own pull secret first, then the node's.
+//! The pod's own pull secret, as `nodePublishSecretRef` names it.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use stowage_artifact::Reference;
 use stowage_registry::{Credential, DockerConfig, Secret};
@@ -9,9 +8,9 @@ use stowage_registry::{Credential, DockerConfig, Secret};
 /// Keys of a secret that hold a docker configuration, in order of preference.
 const DOCKER_CONFIG_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
-/// A credential cannot be read from what was given.
+/// A credential cannot be read from a secret.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CredentialError {
+pub(crate) enum SecretError {
     /// A docker configuration in the secret is no such thing. Its content is never repeated.
     #[error(
         "key {key} of the volume's secret is not a docker configuration: {reason}; make it with `kubectl create secret docker-registry`"
@@ -30,57 +29,32 @@ pub(crate) enum CredentialError {
 }
 
 /// The credential for `reference` in a CSI secret; `None` where the secret has none for that registry.
-pub(crate) fn from_secret(
+pub(crate) fn lookup(
     mut secret: HashMap<String, String>,
     reference: &Reference,
-) -> Result<Option<Credential>, CredentialError> {
+) -> Result<Option<Credential>, SecretError> {
     for key in DOCKER_CONFIG_KEYS {
         if let Some(text) = secret.remove(key).map(Secret::new) {
             let config = DockerConfig::parse(text.expose().as_bytes())
-                .map_err(|error| CredentialError::DockerConfig { key, reason: error.to_string() })?;
+                .map_err(|error| SecretError::DockerConfig { key, reason: error.to_string() })?;
             return Ok(config.lookup(reference));
         }
     }
     let (username, password) = match (secret.remove("username"), secret.remove("password")) {
         (None, None) => return Ok(None),
-        (Some(_), None) => return Err(CredentialError::Incomplete { missing: "password" }),
-        (None, Some(_)) => return Err(CredentialError::Incomplete { missing: "username" }),
+        (Some(_), None) => return Err(SecretError::Incomplete { missing: "password" }),
+        (None, Some(_)) => return Err(SecretError::Incomplete { missing: "username" }),
         (Some(username), Some(password)) => (username, Secret::new(password)),
     };
-    let host = secret.remove("registry").ok_or(CredentialError::NoRegistry)?;
+    let host = secret.remove("registry").ok_or(SecretError::NoRegistry)?;
     Ok(DockerConfig::single(&host, Credential::Password { username, password }).lookup(reference))
-}
-
-/// The node's own docker configuration.
-#[derive(Debug)]
-pub struct NodeCredentials;
-
-impl NodeCredentials {
-    /// The credential for `reference` in the docker configuration at `path`; none where the file is absent.
-    ///
-    /// # Errors
-    /// One sentence where the file is there and cannot be used.
-    pub fn lookup(path: &Path, reference: &Reference) -> Result<Option<Credential>, String> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(format!("cannot read the docker configuration {}: {error}", path.display()));
-            }
-        };
-        let config = DockerConfig::parse(&text)
-            .map_err(|error| format!("the docker configuration {} is invalid: {error}", path.display()))?;
-        Ok(config.lookup(reference))
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn lookup(secret: &[(&str, &str)], reference: &str) -> Result<bool, String> {
         let secret = secret.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        from_secret(secret, &reference.parse().unwrap())
+        super::lookup(secret, &reference.parse().unwrap())
             .map(|credential| credential.is_some())
             .map_err(|error| error.to_string())
     }

@@ -1,0 +1,72 @@
+//! The pod's service account token in place of a password, or exchanged for one.
+
+use stowage_artifact::Reference;
+use stowage_registry::{Credential, ImagePattern, Registry, TokenExchange};
+use stowage_store::Principal;
+use stowage_volumes::Access;
+
+use super::CredentialError;
+use super::tokens::BoundToken;
+
+/// The user name that registries want with a token, where nothing else is written.
+pub const TOKEN_USERNAME: &str = "oauth2accesstoken";
+
+/// For which registries a service account's token is used, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRule {
+    /// Which images.
+    pub registries: Vec<ImagePattern>,
+    /// The audience that the token must be for, as in `tokenRequests` of the CSIDriver.
+    pub audience: String,
+    /// What is done with it.
+    pub mode: TokenMode,
+    /// The user name for the registry.
+    pub username: String,
+}
+
+/// What is done with a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenMode {
+    /// It is the password itself.
+    Direct,
+    /// It is exchanged for one (RFC 8693).
+    Exchange(TokenExchange),
+}
+
+impl TokenRule {
+    pub(super) fn covers(&self, reference: &Reference) -> bool {
+        self.registries.iter().any(|pattern| pattern.covers(reference))
+    }
+
+    /// Whose the grants are that come of this: the service account's, as far as whoever takes the token here knows it.
+    /// A rule with another audience or endpoint is another authority, and its grants are others.
+    fn principal(&self, token: &BoundToken) -> Principal {
+        let mode = match &self.mode {
+            TokenMode::Direct => "direct".to_owned(),
+            TokenMode::Exchange(TokenExchange { endpoint, audience, scope }) => {
+                format!("exchange {endpoint} {audience:?} {scope:?}")
+            }
+        };
+        let issuer = format!("{mode} {:?} {:?}", self.audience, self.username);
+        Principal::ServiceAccount { issuer, account: token.account.clone() }
+    }
+
+    /// The access that the token gives. A volume that is never pulled needs none of it: grants say who the pod is.
+    pub(super) async fn access(
+        &self,
+        registry: &Registry,
+        token: BoundToken,
+        never_pulled: bool,
+    ) -> Result<Access, CredentialError> {
+        let principal = self.principal(&token);
+        if never_pulled {
+            return Ok(Access::of_principal(None, principal));
+        }
+        let password = match &self.mode {
+            TokenMode::Direct => token.token,
+            TokenMode::Exchange(exchange) => registry.exchange_token(exchange, &token.token).await?,
+        };
+        let credential = Credential::Password { username: self.username.clone(), password };
+        Ok(Access::of_principal(Some(credential), principal))
+    }
+}

@@ -1,0 +1,187 @@
+//! With which credential a registry is asked for a pod. The first of these that has one counts (`csi.md`):
+//!
+//! ```text
+//! secret      the pull secret of the volume                     whoever holds user and password
+//! exchange    the pod's service account token, where a rule     (rule, namespace, service account)
+//!             of the administrator's covers the image
+//! providers   a kubelet credential provider plugin              (plugin, user), or (plugin, namespace,
+//!                                                               service account) where it was given a token
+//! node_file   the node's docker configuration                   whoever holds user and password
+//! ```
+//!
+//! On the right: whose the grants are that come of it (`trust.md`). Files, plugins and endpoints are asked anew for each
+//! publish; a plugin's answer is kept for as long as it says. What can be waited for answers UNAVAILABLE, and kubelet
+//! comes again.
+
+mod exchange;
+mod node_file;
+mod providers;
+mod secret;
+mod tokens;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use stowage_artifact::{PullPolicy, VolumeAttributes};
+use stowage_registry::{Registry, RegistryError, Secret};
+use stowage_volumes::{Access, Meaning};
+use tokio_util::sync::CancellationToken;
+
+pub use exchange::{TOKEN_USERNAME, TokenMode, TokenRule};
+pub use node_file::NodeCredentials;
+pub use providers::ProviderSettings;
+pub(crate) use tokens::TOKENS_KEY;
+
+use crate::context::Pod;
+use providers::{ProviderError, Providers};
+use secret::SecretError;
+use tokens::{TokenError, Tokens};
+
+/// What the administrator has set up besides the pods' own secrets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CredentialSettings {
+    /// Rules for service account tokens; the first that covers an image counts.
+    pub token_rules: Vec<TokenRule>,
+    /// Kubelet credential provider plugins.
+    pub providers: Option<ProviderSettings>,
+    /// The node's own docker configuration.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// Finds credentials. Cheap to clone; all clones share the settings and what plugins have answered.
+#[derive(Clone)]
+pub struct Credentials(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    settings: RwLock<Arc<CredentialSettings>>,
+    providers: Providers,
+    closed: CancellationToken,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("settings", &self.settings()).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no credential, though there should be one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CredentialError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Exchange(#[from] RegistryError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error("{0}")]
+    NodeFile(String),
+    #[error("a task of the node plugin died while it read credentials; see its log")]
+    Died,
+    #[error("its credential could not be had in time; the call is repeated by kubelet")]
+    Late,
+    #[error("the node plugin is shutting down; the call is repeated by kubelet")]
+    ShuttingDown,
+}
+
+impl CredentialError {
+    /// What the failure means to the caller; exhaustive on purpose.
+    pub(crate) fn meaning(&self) -> Meaning {
+        match self {
+            Self::Secret(_) => Meaning::Invalid,
+            Self::Token(_) => Meaning::Unauthenticated,
+            Self::Exchange(error) => Meaning::from(error),
+            // The administrator's own programs and files: they are mended while kubelet goes on trying.
+            Self::Provider(_) | Self::NodeFile(_) | Self::Died | Self::Late | Self::ShuttingDown => {
+                Meaning::Unavailable
+            }
+        }
+    }
+}
+
+/// What a credential is looked for with. It holds secrets, so it has no `Debug`.
+pub(crate) struct Question {
+    pub(crate) secrets: HashMap<String, String>,
+    pub(crate) pod: Pod,
+    /// What stands in the volume context under the tokens' key; see `tokens` for who may have written it.
+    pub(crate) context_tokens: Option<Secret>,
+}
+
+impl Credentials {
+    /// `registry` is whose rules hold for the endpoints of token exchanges.
+    pub fn new(registry: Registry, settings: CredentialSettings) -> Self {
+        Self(Arc::new(Inner {
+            registry,
+            settings: RwLock::new(Arc::new(settings)),
+            providers: Providers::default(),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// Takes other settings for all that is published from now on.
+    pub fn replace(&self, settings: CredentialSettings) {
+        *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<CredentialSettings> {
+        Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends all waiting for endpoints and plugins.
+    pub(crate) fn close(&self) {
+        self.0.closed.cancel();
+    }
+
+    /// Whether more than a look at the secret may be needed for this image.
+    pub(crate) fn may_take_long(&self, attributes: &VolumeAttributes) -> bool {
+        let settings = self.settings();
+        settings.providers.is_some()
+            || settings.token_rules.iter().any(|rule| rule.covers(&attributes.reference))
+    }
+
+    /// With which credential, and as whom, the registry of `attributes` is asked.
+    pub(crate) async fn access(
+        &self,
+        question: Question,
+        attributes: &VolumeAttributes,
+    ) -> Result<Access, CredentialError> {
+        tokio::select! {
+            biased;
+            () = self.0.closed.cancelled() => Err(CredentialError::ShuttingDown),
+            access = self.look(question, attributes) => access,
+        }
+    }
+
+    async fn look(
+        &self,
+        question: Question,
+        attributes: &VolumeAttributes,
+    ) -> Result<Access, CredentialError> {
+        let Question { mut secrets, pod, context_tokens } = question;
+        let reference = &attributes.reference;
+        let settings = self.settings();
+        let tokens = secrets.remove(TOKENS_KEY).map(Secret::new).or(context_tokens);
+        if let Some(credential) = secret::lookup(secrets, reference)? {
+            return Ok(Access::of(Some(credential)));
+        }
+        if let Some(rule) = settings.token_rules.iter().find(|rule| rule.covers(reference)) {
+            let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
+            let never = attributes.pull_policy == PullPolicy::Never;
+            return rule.access(&self.0.registry, token, never).await;
+        }
+        if let Some(providers) = &settings.providers
+            && let Some(access) = self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await?
+        {
+            return Ok(access);
+        }
+        let Some(path) = settings.docker_config.clone() else { return Ok(Access::of(None)) };
+        let reference = reference.clone();
+        let found = tokio::task::spawn_blocking(move || NodeCredentials::lookup(&path, &reference));
+        let credential =
+            found.await.map_err(|_| CredentialError::Died)?.map_err(CredentialError::NodeFile)?;
+        Ok(Access::of(credential))
+    }
+}

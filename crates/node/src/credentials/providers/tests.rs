@@ -1,0 +1,239 @@
+//! Plugins that are shells: a link to `sh` is the program, its arguments are the script.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::config::PLUGIN_API_VERSION;
+use super::*;
+
+/// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
+struct Stage {
+    directory: tempfile::TempDir,
+    settings: ProviderSettings,
+    providers: Providers,
+}
+
+impl Stage {
+    fn new(script: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", directory.path().join("plugin")).unwrap();
+        let settings = ProviderSettings {
+            config_file: directory.path().join("config.json"),
+            bin_dir: directory.path().to_owned(),
+        };
+        let stage = Self { directory, settings, providers: Providers::default() };
+        stage.script(script, &json!(null));
+        stage
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes the configuration anew.
+    fn script(&self, script: &str, token_attributes: &serde_json::Value) {
+        let script = format!("echo run >> {}; {script}", self.path("runs").display());
+        let mut provider = json!({
+            "name": "plugin", "matchImages": ["r.example", "*.r.example"], "defaultCacheDuration": "1h",
+            "apiVersion": PLUGIN_API_VERSION, "args": ["-c", script], "env": [{ "name": "NAMED", "value": "ada" }],
+        });
+        if !token_attributes.is_null() {
+            provider["tokenAttributes"] = token_attributes.clone();
+        }
+        let file = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
+        });
+        std::fs::write(&self.settings.config_file, file.to_string()).unwrap();
+    }
+
+    fn runs(&self) -> usize {
+        std::fs::read_to_string(self.path("runs")).map_or(0, |runs| runs.lines().count())
+    }
+
+    /// User and password for an image, or why there are none.
+    async fn ask(&self, image: &str) -> Result<Option<(String, String)>, String> {
+        let reference = image.parse().unwrap();
+        let file = config::read(&self.settings).map_err(|error| error.to_string())?;
+        let Some(provider) = file.into_iter().find(|provider| provider.covers(&reference)) else {
+            return Ok(None);
+        };
+        let found = self.providers.ask(&self.settings, &provider, &reference, None).await;
+        Ok(found.map_err(|error| error.to_string())?.map(|credential| match credential {
+            Credential::Password { username, password } => (username, password.expose().to_owned()),
+            Credential::IdentityToken(_) => panic!("an identity token"),
+        }))
+    }
+}
+
+/// A script that answers with one pair for `r.example` and all below.
+fn answering(kept_for: &str, duration: Option<&str>) -> String {
+    let mut answer = json!({
+        "apiVersion": PLUGIN_API_VERSION, "kind": "CredentialProviderResponse", "cacheKeyType": kept_for,
+        "auth": {
+            "r.example": { "username": "NAME", "password": "pw" },
+            "*.r.example": { "username": "NAME", "password": "sub" },
+        },
+    });
+    if let Some(duration) = duration {
+        answer["cacheDuration"] = json!(duration);
+    }
+    format!("cat > /dev/null; echo '{answer}' | sed \"s/NAME/$NAMED/g\"")
+}
+
+fn pair(password: &str) -> Result<Option<(String, String)>, String> {
+    Ok(Some(("ada".to_owned(), password.to_owned())))
+}
+
+#[tokio::test]
+async fn answers_are_kept_for_what_the_plugin_says_and_as_long() {
+    for (kept_for, duration, runs) in [
+        ("Image", None, [1, 1, 2, 3]),
+        ("Registry", None, [1, 1, 1, 2]),
+        ("Global", None, [1, 1, 1, 1]),
+        ("Global", Some("0s"), [1, 2, 3, 4]),
+        ("Image", Some("10m"), [1, 1, 2, 3]),
+    ] {
+        let stage = Stage::new(&answering(kept_for, duration));
+        let images = ["r.example/a:v1", "r.example/a:v2", "r.example/b:v1", "eu.r.example/a:v1"];
+        for (image, expected) in images.into_iter().zip(runs) {
+            let password = if image.starts_with("eu") { "sub" } else { "pw" };
+            assert_eq!(stage.ask(image).await, pair(password), "{kept_for} {duration:?} {image}");
+            assert_eq!(stage.runs(), expected, "{kept_for} {duration:?} {image}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_images_run_nothing_and_a_changed_file_counts_at_once() {
+    let stage = Stage::new(&answering("Global", None));
+    assert_eq!(stage.ask("other.example/a:v1").await, Ok(None));
+    assert_eq!(stage.runs(), 0);
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
+    stage.script(&answering("Global", None).replace("\"pw\"", "\"new\""), &json!(null));
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("new"));
+    std::fs::write(&stage.settings.config_file, "canary: [").unwrap();
+    assert!(stage.ask("r.example/a:v1").await.unwrap_err().contains("config.json"));
+    std::fs::remove_file(&stage.settings.config_file).unwrap();
+    assert!(stage.ask("r.example/a:v1").await.unwrap_err().contains("config.json"));
+}
+
+#[tokio::test]
+async fn the_request_names_the_image_without_its_tag_and_our_own_settings_stay_with_us() {
+    let stage = Stage::new("");
+    let (request, environment) = (stage.path("request"), stage.path("environment"));
+    let script = format!(
+        "cat > {}; env > {}; {}",
+        request.display(),
+        environment.display(),
+        answering("Image", None).replacen("cat > /dev/null;", "", 1)
+    );
+    stage.script(&script, &json!(null));
+    stage.ask("r.example/team/a:v1").await.unwrap();
+    let request: serde_json::Value = serde_json::from_slice(&std::fs::read(request).unwrap()).unwrap();
+    assert_eq!(
+        request,
+        json!({
+            "apiVersion": PLUGIN_API_VERSION, "kind": "CredentialProviderRequest", "image": "r.example/team/a",
+        })
+    );
+    let environment = std::fs::read_to_string(environment).unwrap();
+    assert!(environment.contains("NAMED=ada") && !environment.contains("STOWAGE_"), "{environment}");
+    assert!(environment.contains("PWD=/\n"), "{environment}");
+}
+
+#[tokio::test]
+async fn failures_are_told_without_what_the_plugin_wrote() {
+    for (script, expected) in [
+        ("echo canary >&2; echo canary; exit 3", "exit status: 3"),
+        ("echo canary", "not valid at line 1"),
+        ("echo '{\"canary\": 1}'", "not valid"),
+        (answering("Canary", None).as_str(), "not valid"),
+        (answering("Image", Some("canary")).as_str(), "cacheDuration"),
+        (answering("Image", None).replace("/v1\"", "/v9\"").as_str(), PLUGIN_API_VERSION),
+        ("head -c 2000000 /dev/zero", "more than"),
+        ("kill -9 $$", "signal"),
+    ] {
+        let stage = Stage::new(script);
+        let error = stage.ask("r.example/a:v1").await.unwrap_err();
+        assert!(error.contains(expected) && error.contains("`plugin`"), "{expected} not in: {error}");
+        assert!(!error.to_lowercase().contains("canary"), "{error}");
+        assert!(stage.ask("r.example/a:v1").await.is_err());
+        assert_eq!(stage.runs(), 2, "a failure is not kept");
+    }
+    let stage = Stage::new("");
+    std::fs::remove_file(stage.path("plugin")).unwrap();
+    assert!(stage.ask("r.example/a:v1").await.unwrap_err().contains("cannot be started"));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_credential_is_kept_too() {
+    let nothing = json!({
+        "apiVersion": PLUGIN_API_VERSION, "kind": "CredentialProviderResponse", "cacheKeyType": "Image", "auth": {},
+    });
+    let stage = Stage::new(&format!("echo '{nothing}'"));
+    for _ in 0..2 {
+        assert_eq!(stage.ask("r.example/a:v1").await, Ok(None));
+    }
+    assert_eq!(stage.runs(), 1);
+}
+
+/// The plugin waits at a pipe until everybody has asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_ask_at_the_same_time_wait_for_one_run() {
+    let stage = Stage::new("");
+    let pipe = stage.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    stage.script(&format!("read go < {}; {}", pipe.display(), answering("Image", Some("0"))), &json!(null));
+    let asking = futures::future::join_all((0..20).map(|_| stage.ask("r.example/a:v1")));
+    let opening = tokio::task::spawn_blocking(move || open_when_read(&pipe));
+    let (answers, opened) = tokio::join!(asking, opening);
+    opened.unwrap();
+    assert!(answers.iter().all(|answer| *answer == pair("pw")), "{answers:?}");
+    assert_eq!(stage.runs(), 1);
+}
+
+/// Opening the writing end waits for the reader.
+fn open_when_read(pipe: &Path) {
+    std::fs::write(pipe, "go\n").unwrap();
+}
+
+#[tokio::test]
+async fn a_plugin_that_wants_a_token_gets_the_pods_own_and_its_answers_stay_with_the_service_account() {
+    use base64::Engine as _;
+
+    let stage = Stage::new("");
+    let seen = stage.path("seen");
+    let script = format!(
+        "cat >> {}; {}",
+        seen.display(),
+        answering("Global", None).replacen("cat > /dev/null;", "", 1)
+    );
+    let attributes = json!({ "serviceAccountTokenAudience": "r", "cacheType": "ServiceAccount", "requireServiceAccount": true });
+    stage.script(&script, &attributes);
+    let pod = |account: &str| Pod {
+        namespace: "team".to_owned(),
+        service_account: account.to_owned(),
+        ..Pod::default()
+    };
+    let tokens = |account: &str, salt: &str| {
+        let claims = json!({ "sub": format!("system:serviceaccount:team:{account}"), "aud": ["r"] });
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+        Secret::new(json!({ "r": { "token": format!("e30.{payload}.{salt}") } }).to_string())
+    };
+    let reference: Reference = "r.example/a:v1".parse().unwrap();
+    let ask = async |account: &str, tokens: Option<&Secret>| {
+        stage.providers.access(&stage.settings, &reference, &pod(account), tokens).await
+    };
+    assert!(ask("one", Some(&tokens("one", "a"))).await.unwrap().is_some());
+    assert!(std::fs::read_to_string(&seen).unwrap().contains(".a\""), "the plugin has seen the token");
+    assert!(ask("one", Some(&tokens("one", "b"))).await.unwrap().is_some());
+    assert_eq!(stage.runs(), 1, "a rotated token of the same service account");
+    assert!(ask("two", Some(&tokens("two", "a"))).await.unwrap().is_some());
+    assert_eq!(stage.runs(), 2, "another service account");
+    for (account, tokens) in [("one", None), ("two", Some(tokens("one", "a")))] {
+        assert!(matches!(ask(account, tokens.as_ref()).await, Err(CredentialError::Token(_))), "{account}");
+    }
+    assert_eq!(stage.runs(), 2);
+}

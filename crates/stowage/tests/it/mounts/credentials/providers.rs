@@ -1,0 +1,176 @@
+//! Kubelet credential provider plugins. The program is a link to `sh`, its arguments are the script.
+
+use stowage_testkit::registry::{Access, BearerOptions, Registry};
+use tonic::Code;
+
+use super::*;
+use crate::harness::scene;
+
+/// A plugin that answers with the words of the file `answer`, and adds a line to `runs` each time.
+pub(super) struct Plugin {
+    directory: PathBuf,
+    host: String,
+}
+
+impl Plugin {
+    pub(super) fn new(scene: &Scene, registry: &Registry) -> Self {
+        let directory = scene.root().join("plugins");
+        std::fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", directory.join("plugin")).unwrap();
+        let plugin = Self { directory, host: registry.host() };
+        plugin.configure(&json!(null), "");
+        plugin
+    }
+
+    /// Writes kubelet's file; `before` is run before the answer is given.
+    pub(super) fn configure(&self, token_attributes: &Value, before: &str) {
+        let at = self.directory.display();
+        let script = format!("echo run >> {at}/runs; cat > {at}/request; {before} cat {at}/answer");
+        let mut provider = json!({
+            "name": "plugin", "matchImages": [self.host], "defaultCacheDuration": "0s",
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "args": ["-c", script],
+        });
+        if !token_attributes.is_null() {
+            provider["tokenAttributes"] = token_attributes.clone();
+        }
+        let file = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
+        });
+        std::fs::write(self.directory.join("config.json"), file.to_string()).unwrap();
+    }
+
+    pub(super) fn answers(&self, username: &str, password: &str) {
+        let answer = json!({
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
+            "cacheKeyType": "Registry", "auth": { &self.host: { "username": username, "password": password } },
+        });
+        std::fs::write(self.directory.join("answer"), answer.to_string()).unwrap();
+    }
+
+    /// The section of the node's configuration.
+    pub(super) fn section(&self) -> Value {
+        json!({ "configFile": self.directory.join("config.json"), "binDir": self.directory })
+    }
+
+    fn runs(&self) -> usize {
+        std::fs::read_to_string(self.directory.join("runs")).map_or(0, |runs| runs.lines().count())
+    }
+}
+
+#[test]
+fn a_plugins_credential_counts_for_whom_the_plugin_names() {
+    for builder in
+        [Registry::builder().basic("root", "root"), Registry::builder().bearer(BearerOptions::default())]
+    {
+        scene(async move |scene| {
+            let registry =
+                accounts(builder).user_of("bob", "bob's", &[("bob/*", Access::Pull)]).start().await.unwrap();
+            let elsewhere = Registry::builder().start().await.unwrap();
+            let model = Model::push(&registry, REPOSITORY, "v1", 1, 2 * MIB);
+            let plugin = Plugin::new(&scene, &registry);
+            let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
+            let node = scene
+                .node()
+                .registry(&registry)
+                .registry(&elsewhere)
+                .arg("--config", config.path())
+                .start()
+                .await;
+            let request = |attributes: &[(&str, &str)]| volume(&node, "team", "default", attributes);
+            plugin.answers("ada", "ada's own");
+            served(&node, &request(&model.attributes()), &model).await;
+            let (proofs, runs) = (heads(&registry), plugin.runs());
+            assert!(runs >= 1);
+
+            // A rotated password is the same account's, of every pod of the node.
+            registry.set_password("ada", "new");
+            plugin.answers("ada", "new");
+            served(&node, &request(&always(&model)), &model).await;
+            served(&node, &volume(&node, "other", "default", &never(&model)), &model).await;
+            assert_eq!(heads(&registry), proofs, "a proof was asked for");
+            // A revoked one is refused as soon as the registry is asked.
+            plugin.answers("ada", "ada's own");
+            refused(&node, &request(&always(&model)), Code::Unauthenticated, &registry.host()).await;
+            // Another account has none of its grants.
+            plugin.answers("bob", "bob's");
+            refused(&node, &request(&never(&model)), Code::PermissionDenied, "Never").await;
+            refused(&node, &request(&model.attributes()), Code::PermissionDenied, &registry.host()).await;
+            // A pod's own secret comes first, good or bad.
+            plugin.answers("ada", "new");
+            let mut own = request(&model.attributes());
+            let auth = json!({ "auths": { registry.host(): { "username": "bob", "password": "bob's" } } });
+            own.secrets.insert(".dockerconfigjson".to_owned(), auth.to_string());
+            let runs = plugin.runs();
+            refused(&node, &own, Code::PermissionDenied, &registry.host()).await;
+            // Images that the plugin is not for.
+            let public = Model::push(&elsewhere, "a", "v1", 2, MIB);
+            served(&node, &request(&public.attributes()), &public).await;
+            assert_eq!(plugin.runs(), runs, "the plugin was run");
+            node.nothing_left().await;
+        });
+    }
+}
+
+#[test]
+fn a_plugin_that_fails_is_named_and_asked_again() {
+    scene(async |scene| {
+        let registry = accounts(Registry::builder().basic("root", "root")).start().await.unwrap();
+        let model = Model::push(&registry, REPOSITORY, "v1", 1, MIB);
+        let plugin = Plugin::new(&scene, &registry);
+        let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
+        let node = scene.node().registry(&registry).arg("--config", config.path()).start().await;
+        let request = || volume(&node, "team", "default", &model.attributes());
+        // No answer yet: `cat` fails.
+        refused(&node, &request(), Code::Unavailable, "`plugin`").await;
+        plugin.configure(&json!({ "serviceAccountTokenAudience": "" }), "");
+        refused(&node, &request(), Code::Unavailable, "config.json").await;
+        plugin.configure(&json!(null), "");
+        plugin.answers("ada", "ada's own");
+        served(&node, &request(), &model).await;
+        node.nothing_left().await;
+    });
+}
+
+#[test]
+fn a_plugin_that_is_given_tokens_speaks_for_the_service_account() {
+    scene(async |scene| {
+        let registry = accounts(Registry::builder().basic("root", "root")).start().await.unwrap();
+        let model = Model::push(&registry, REPOSITORY, "v1", 1, MIB);
+        let plugin = Plugin::new(&scene, &registry);
+        let attributes = json!({
+            "serviceAccountTokenAudience": AUDIENCE, "cacheType": "ServiceAccount", "requireServiceAccount": true,
+        });
+        // It answers with the token itself as the password.
+        plugin.answers(ROBOT, "TOKEN");
+        let at = plugin.directory.display();
+        let before = format!(
+            "t=$(sed 's/.*\"serviceAccountToken\":\"//;s/\".*//' {at}/request); sed \"s/TOKEN/$t/\" {at}/answer; exit;"
+        );
+        plugin.configure(&attributes, &before);
+        let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
+        let node = scene.node().registry(&registry).arg("--config", config.path()).start().await;
+        let [first, second] = ["a", "b"].map(|salt| token("team", "default", "u-1", salt));
+        registry.set_password(ROBOT, &first);
+        let own = |attributes: &[(&str, &str)]| volume(&node, "team", "default", attributes);
+        served(&node, &with_token(own(&model.attributes()), &first), &model).await;
+        let proofs = heads(&registry);
+        registry.set_password(ROBOT, &second);
+        served(&node, &with_token(own(&always(&model)), &second), &model).await;
+        assert_eq!(heads(&registry), proofs, "a rotated token of the same service account");
+        refused(&node, &with_token(own(&always(&model)), &first), Code::Unauthenticated, &registry.host())
+            .await;
+        // The same user name, another service account.
+        let other = token("team", "other", "u-2", "x");
+        let stranger = |attributes: &[(&str, &str)]| volume(&node, "team", "other", attributes);
+        refused(&node, &with_token(stranger(&never(&model)), &other), Code::PermissionDenied, "Never").await;
+        refused(
+            &node,
+            &with_token(stranger(&model.attributes()), &second),
+            Code::Unauthenticated,
+            "team/other",
+        )
+        .await;
+        refused(&node, &stranger(&model.attributes()), Code::Unauthenticated, "tokenRequests").await;
+        node.nothing_left().await;
+    });
+}
