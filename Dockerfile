@@ -19,6 +19,7 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY xtask xtask
+COPY e2e e2e
 RUN find . -type f ! -name 'Cargo.*' ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -name build.rs -delete && \
     find . -type d -empty -delete && \
     for file in $(find . -name lib.rs); do : > "$file"; done && \

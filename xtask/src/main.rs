@@ -1,4 +1,4 @@
-//! The chores of this repository: `cargo xtask test`, `ci`, `bench`, `chart`, `image-proof`, `tools`.
+//! The chores of this repository: `cargo xtask test`, `ci`, `bench`, `chart`, `image-proof`, `e2e`, `tools`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who called it")]
 
 mod bench;
@@ -7,6 +7,7 @@ mod chart;
 mod checks;
 mod command;
 mod counts;
+mod e2e;
 mod erofs;
 mod image;
 mod machine_paths;
@@ -50,6 +51,8 @@ enum Chore {
     Chart,
     /// Run the steps of the Dockerfile without a container engine, and show that what comes out works: as root, on Debian 12.
     ImageProof,
+    /// Show in a cluster what Stowage promises: in one of kind that is made for it, or in one that is there.
+    E2e(e2e::Options),
     /// Install the programs that tests and checks need, and say where they are.
     Tools,
 }
@@ -84,6 +87,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Bench(options) => bench::run(&workspace, &options),
         Chore::Chart => chart::generate(&workspace).map(|()| true),
         Chore::ImageProof => image::prove(&workspace).map(|()| true),
+        Chore::E2e(options) => e2e::run(&workspace, &options),
         Chore::Tools => {
             let toolbox = Toolbox::provide(&workspace, &Tool::ALL);
             toolbox.print();

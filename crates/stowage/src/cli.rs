@@ -15,7 +15,10 @@ use stowage_registry::DEFAULT_HOSTS_DIRS;
 use stowage_store::{MinFree, StoreOptions};
 use stowage_sys::ErofsBackingChoice;
 use stowage_telemetry::LogFormat;
+use stowage_testkit::stocked::Sample;
 use stowage_volumes::{READ_AHEAD_KIB, VolumesOptions};
+
+use crate::commands::probe_volume::ExpectedFile;
 
 /// Mounts OCI artifacts as read-only volumes, without unpacking.
 #[derive(Debug, Parser)]
@@ -90,6 +93,12 @@ pub(crate) enum Command {
     InUse(InUseArgs),
     /// Show what a configuration file may say
     Config(ConfigArgs),
+    /// For the end-to-end tests: a registry that stocks itself, and forgets everything when it ends
+    #[command(hide = true)]
+    TestRegistry(TestRegistryArgs),
+    /// For the end-to-end tests: compare the files of a volume with their digests
+    #[command(hide = true)]
+    ProbeVolume(ProbeVolumeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -446,6 +455,47 @@ pub(crate) struct NodeArgs {
     pub(crate) downloads: DownloadArgs,
     #[command(flatten)]
     pub(crate) tars: TarArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestRegistryArgs {
+    /// Address of the registry, over plain http
+    #[arg(long, default_value = "0.0.0.0:5000", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Address of /healthz, /samples and /traffic
+    #[arg(long, default_value = "0.0.0.0:5080", value_name = "ADDRESS")]
+    pub(crate) books: SocketAddr,
+    /// The one user, NAME:PASSWORD; without it everybody may pull
+    #[arg(long, env = "STOWAGE_TEST_REGISTRY_USER", hide_env_values = true)]
+    pub(crate) user: Option<String>,
+    /// Bytes a second of each connection
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+    /// Another text gives other bytes
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) salt: String,
+    /// An artifact to stock, FAMILY:REPOSITORY:BYTES with oras, modelpack or image; may be repeated
+    #[arg(long = "sample", value_name = "SAMPLE")]
+    pub(crate) samples: Vec<Sample>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeVolumeArgs {
+    /// Where the volume is mounted
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// A file that must be there, PATH=DIGEST; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect: Vec<ExpectedFile>,
+    /// No other file may be there
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Every attempt to write must fail because the filesystem is read-only
+    #[arg(long)]
+    pub(crate) write_must_fail: bool,
+    /// Read again and again until told to stop
+    #[arg(long)]
+    pub(crate) hold: bool,
 }
 
 #[cfg(test)]

@@ -65,6 +65,9 @@ async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
         Command::Inspect(args) => commands::inspect::run(args).await,
         Command::Store(args) => commands::store::run(store, args),
         Command::Config(args) => commands::config::run(&args),
+        Command::Node(args) => commands::node::run(store, *args).await,
+        Command::TestRegistry(args) => commands::test_registry::run(args).await,
+        Command::ProbeVolume(args) => commands::probe_volume::run(args).await,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod docker_registry;
 pub mod kubelet;
 pub mod namespace;
 pub mod registry;
+pub mod stocked;
 pub mod throttle;
 pub mod tools;
 

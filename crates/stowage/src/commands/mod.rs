@@ -6,5 +6,7 @@ pub(crate) mod in_use;
 pub(crate) mod inspect;
 pub(crate) mod mount;
 pub(crate) mod node;
+pub(crate) mod probe_volume;
 pub(crate) mod pull;
 pub(crate) mod store;
+pub(crate) mod test_registry;

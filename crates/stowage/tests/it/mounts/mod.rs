@@ -2,6 +2,7 @@
 
 mod cli;
 mod credentials;
+mod cluster_tools;
 mod crowd;
 mod demo;
 mod events;

@@ -1,0 +1,208 @@
+//! What a run makes around its scenarios, and takes away again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::labels;
+use crate::wait::{Look, Wait};
+
+/// How long the end of everything that a scenario made may take.
+const END: Duration = Duration::from_mins(3);
+
+/// The run, in one cluster.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) run: String,
+}
+
+impl World {
+    /// The namespace with the restricted standard.
+    pub(crate) fn restricted(&self) -> String {
+        format!("{}-restricted", self.namespace)
+    }
+
+    /// Major and minor version of the API server.
+    pub(crate) async fn version(&self) -> Result<(u32, u32)> {
+        let info = self.client.apiserver_version().await.context("the cluster does not answer")?;
+        let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok();
+        match (number(&info.major), number(&info.minor)) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => bail!("the cluster has a version that is not understood: {}.{}", info.major, info.minor),
+        }
+    }
+
+    /// Makes the two namespaces of the run, which must not be there yet.
+    pub(crate) async fn make_namespaces(&self) -> Result<()> {
+        let restricted = self.restricted();
+        for (name, standard) in [(&self.namespace, "baseline"), (&restricted, "restricted")] {
+            self.make_namespace(name, standard, &self.run).await.with_context(|| {
+                format!("cannot make the namespace {name}; where an earlier run has left it, delete it or choose --namespace")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the namespace that the chart is installed into.
+    pub(crate) async fn make_plugin_namespace(&self, name: &str) -> Result<()> {
+        self.make_namespace(name, "privileged", &self.plugin_run())
+            .await
+            .with_context(|| format!("cannot make the namespace {name} to install into"))
+    }
+
+    async fn make_namespace(&self, name: &str, standard: &str, run: &str) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": name, "labels": {
+                labels::RUN: run, "pod-security.kubernetes.io/enforce": standard,
+            }},
+        });
+        namespaces.create(&PostParams::default(), &serde_json::from_value(manifest)?).await?;
+        Ok(())
+    }
+
+    /// Takes away what a scenario made: pods first, since they use the rest.
+    pub(crate) async fn sweep(&self, scenario: &str) -> Result<()> {
+        let selector = labels::selector(&self.run, scenario);
+        for namespace in [&self.namespace, &self.restricted()] {
+            gone::<Pod>(&Api::namespaced(self.client.clone(), namespace), &selector).await?;
+        }
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        gone(&claims, &selector).await?;
+        gone::<PersistentVolume>(&Api::all(self.client.clone()), &selector).await?;
+        gone::<StorageClass>(&Api::all(self.client.clone()), &selector).await
+    }
+
+    /// Takes the namespaces of the run away, and what belongs to the cluster; not that of the plugin, which is needed
+    /// for it.
+    pub(crate) async fn end(&self) -> Result<()> {
+        let own = format!("{}={}", labels::RUN, self.run);
+        gone::<Namespace>(&Api::all(self.client.clone()), &own).await?;
+        gone::<PersistentVolume>(&Api::all(self.client.clone()), &own).await?;
+        gone::<StorageClass>(&Api::all(self.client.clone()), &own).await
+    }
+
+    /// Takes the namespace of the plugin away.
+    pub(crate) async fn end_plugin(&self) -> Result<()> {
+        let own = format!("{}={}", labels::RUN, self.plugin_run());
+        gone::<Namespace>(&Api::all(self.client.clone()), &own).await
+    }
+
+    fn plugin_run(&self) -> String {
+        format!("{}-plugin", self.run)
+    }
+}
+
+/// Deletes all objects with these labels and waits until they are gone.
+async fn gone<K>(api: &Api<K>, selector: &str) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let ours = ListParams::default().labels(selector);
+    let kind = K::kind(&()).into_owned();
+    let names = async || -> Result<Vec<String>> {
+        let items = api.list(&ours).await?.items;
+        Ok(items.into_iter().filter_map(|item| item.meta().name.clone()).collect())
+    };
+    // One by one: namespaces cannot be deleted as a collection.
+    for name in names().await? {
+        match api.delete(&name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            deleted => drop(deleted.with_context(|| format!("cannot delete {kind} {name}"))?),
+        }
+    }
+    Wait::new(format!("every {kind} with {selector} is gone"), END)
+        .until(async || {
+            let left = names().await?;
+            Ok(if left.is_empty() {
+                Look::Found(())
+            } else {
+                Look::NotYet(format!("{} are left", left.join(", ")))
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api_server::{ApiServer, list};
+
+    fn world(server: &ApiServer) -> World {
+        World { client: server.client(), namespace: "e2e".into(), run: "r1".into() }
+    }
+
+    #[tokio::test]
+    async fn versions_of_providers_are_understood() {
+        let server = ApiServer::new();
+        let world = world(&server);
+        for (minor, expected) in [("33", Some((1, 33))), ("31+", Some((1, 31))), ("x", None)] {
+            let (version, ()) = tokio::join!(world.version(), async {
+                let info = json!({
+                    "major": "1", "minor": minor, "gitVersion": "v", "gitCommit": "", "gitTreeState": "",
+                    "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+                });
+                server.expect("GET", "/version").await.answer(200, &info);
+            });
+            assert_eq!(version.ok(), expected, "{minor}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_there_is_not_taken_over() {
+        let server = ApiServer::new();
+        let world = world(&server);
+        let (made, ()) = tokio::join!(world.make_namespaces(), async {
+            let call = server.expect("POST", "/api/v1/namespaces").await;
+            assert_eq!(call.body()["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "baseline");
+            call.refuse(409, "AlreadyExists", "namespaces \"e2e\" already exists");
+        });
+        let error = format!("{:#}", made.unwrap_err());
+        assert!(error.contains("choose --namespace") && error.contains("already exists"), "{error}");
+        server.nothing_more();
+    }
+
+    fn named(kind: &str, name: &str) -> Value {
+        json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": name } })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_deletes_what_has_the_labels_and_waits_for_its_end() {
+        let server = ApiServer::new();
+        let world = world(&server);
+        let empty = |kind: &str| list(&format!("{kind}List"), &[]);
+        let (swept, ()) = tokio::join!(world.sweep("static-pv"), async {
+            let pods = "/api/v1/namespaces/e2e/pods";
+            let call = server.expect("GET", pods).await;
+            let ours = "stowage.dev%2Fe2e-run%3Dr1%2Cstowage.dev%2Fe2e-scenario%3Dstatic-pv";
+            assert!(call.query().contains(ours), "{}", call.query());
+            call.answer(200, &list("PodList", &[named("Pod", "one")]));
+            server.expect("DELETE", &format!("{pods}/one")).await.answer(200, &named("Pod", "one"));
+            server.expect("GET", pods).await.answer(200, &list("PodList", &[named("Pod", "one")]));
+            server.expect("GET", pods).await.answer(200, &empty("Pod"));
+            for (path, kind) in [
+                ("/api/v1/namespaces/e2e-restricted/pods", "Pod"),
+                ("/api/v1/namespaces/e2e/persistentvolumeclaims", "PersistentVolumeClaim"),
+                ("/api/v1/persistentvolumes", "PersistentVolume"),
+                ("/apis/storage.k8s.io/v1/storageclasses", "StorageClass"),
+            ] {
+                server.expect("GET", path).await.answer(200, &empty(kind));
+                server.expect("GET", path).await.answer(200, &empty(kind));
+            }
+        });
+        swept.unwrap();
+        server.nothing_more();
+    }
+}
