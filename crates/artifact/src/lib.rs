@@ -15,6 +15,7 @@ mod family;
 mod file_choice;
 mod layout;
 mod media_type;
+mod name_glob;
 mod naming;
 mod oci_layout;
 mod ollama_layout;
@@ -39,6 +40,7 @@ pub use layout::{
     LayoutBuilder, LayoutError, MAX_COPIES_OF_A_DIGEST, MemberFilter, Source, SpecialPolicy, SymlinkPolicy,
     TarLayer,
 };
+pub use name_glob::matches_name;
 pub use plan::{Excluded, Plan, PlanOptions, needs_config, plan};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

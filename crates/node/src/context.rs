@@ -18,6 +18,8 @@ pub(crate) struct Pod {
 
 const PREFIX: &str = "csi.storage.k8s.io/";
 const PROVISIONER_IDENTITY: &str = "storage.kubernetes.io/csiProvisionerIdentity";
+/// What a claim asked for, beside the pin that our controller made of it; for people to read.
+const REQUESTED_REFERENCE: &str = "requestedReference";
 
 /// A volume context, taken apart.
 pub(crate) struct Context {
@@ -52,7 +54,7 @@ pub(crate) fn split(context: HashMap<String, String>) -> Context {
         match key.strip_prefix(PREFIX) {
             Some("pod.name" | "pod.namespace" | "pod.uid" | "serviceAccount.name" | "ephemeral") => {}
             _ if key == TOKENS_KEY => tokens = Some(Secret::new(value)),
-            _ if key == PROVISIONER_IDENTITY => {}
+            _ if [PROVISIONER_IDENTITY, REQUESTED_REFERENCE].contains(&key.as_str()) => {}
             _ => {
                 attributes.insert(key, value);
             }
@@ -76,6 +78,7 @@ mod tests {
             ("csi.storage.k8s.io/serviceAccount.tokens", "{}"),
             ("storage.kubernetes.io/csiProvisionerIdentity", "123"),
             ("csi.storage.k8s.io/forged", "x"),
+            ("requestedReference", "r.example/a:v1"),
             ("reference", "r.example/a:v1"),
         ];
         let Context { pod, tokens, attributes } =

@@ -14,12 +14,12 @@ pub mod kubernetes;
 mod node_service;
 mod registration;
 mod server;
-mod socket;
 mod status;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use stowage_csi_socket as socket;
 use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::Volumes;
 

@@ -33,6 +33,7 @@ mod mirrors;
 mod network_error;
 mod options;
 mod pause;
+mod pull_secret;
 mod range;
 mod redirect;
 mod repository;
@@ -55,6 +56,7 @@ pub use hosts::{Capabilities, DEFAULT_HOSTS_DIRS, HostEntry, HostSettings, Hosts
 pub use image_pattern::{ImagePattern, ImagePatternError};
 pub use manifest::{MANIFEST_TYPES, RawManifest};
 pub use options::{Backoff, MirrorOptions, PlainHttp, ProxySettings, RegistryOptions};
+pub use pull_secret::{PullSecretError, credential_from_secret};
 pub use range::{ContentRange, ContentRangeError};
 pub use repository::Repository;
 pub use secret::Secret;

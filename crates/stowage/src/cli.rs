@@ -65,7 +65,7 @@ impl StoreArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LogArgs {
-    /// What to log: a level, or directives such as `stowage_engine=debug,info` [default: info for node, else warn]
+    /// What to log: a level, or directives such as `stowage_engine=debug,info` [default: info for node and controller, else warn]
     #[arg(long = "log", env = "STOWAGE_LOG", global = true, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
     /// How log lines look: auto, human or json
@@ -89,6 +89,12 @@ pub(crate) enum Command {
     Store(StoreCommandArgs),
     /// Run the node plugin: CSI on a unix socket, registered with kubelet
     Node(Box<NodeArgs>),
+    /// Run the controller: CSI for external-provisioner, and CachedArtifacts
+    Controller(Box<ControllerArgs>),
+    /// Print the definition of CachedArtifact as YAML, for kubectl apply
+    Crd,
+    /// Wait for SIGTERM: the container of a pod that only holds a volume
+    Pause,
     /// Name the pods and PersistentVolumes of a cluster that use the driver; fail if there are any
     InUse(InUseArgs),
     /// Show what a configuration file may say
@@ -498,6 +504,60 @@ pub(crate) struct ProbeVolumeArgs {
     pub(crate) hold: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArgs {
+    /// Serve CSI for external-provisioner
+    #[arg(long, env = "STOWAGE_CSI", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) csi: bool,
+    /// The CSI socket
+    #[arg(long, env = "STOWAGE_CSI_SOCKET", default_value = "/csi/csi.sock", value_name = "PATH")]
+    pub(crate) csi_socket: PathBuf,
+    /// CSI driver name
+    #[arg(long, env = "STOWAGE_DRIVER_NAME", default_value = stowage_node::DRIVER_NAME, value_name = "NAME")]
+    pub(crate) driver_name: String,
+    /// Settings as a file: a ControllerConfiguration
+    #[arg(long, env = "STOWAGE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "STOWAGE_HTTP", default_value = "127.0.0.1:9808", value_name = "ADDRESS")]
+    pub(crate) http: SocketAddr,
+    /// Speak to the API server [default: true in a pod]
+    #[arg(long, env = "STOWAGE_KUBERNETES", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) kubernetes: Option<bool>,
+    /// Remember volumes in this file, where no API server does
+    #[arg(long, env = "STOWAGE_MEMORY", value_name = "FILE")]
+    pub(crate) memory: Option<PathBuf>,
+    /// Look after CachedArtifacts
+    #[arg(long, env = "STOWAGE_PREFETCH", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) prefetch: bool,
+    /// The image of the pods of CachedArtifacts: that of this program
+    #[arg(long, env = "STOWAGE_PREFETCH_IMAGE", value_name = "IMAGE")]
+    pub(crate) prefetch_image: Option<String>,
+    /// Namespaces in which pull secrets of CachedArtifacts may be read
+    #[arg(long, env = "STOWAGE_SECRET_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub(crate) secret_namespaces: Vec<String>,
+    /// Let one of several replicas look after CachedArtifacts, by a Lease
+    #[arg(long, env = "STOWAGE_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) leader_election: bool,
+    /// Namespace of the Lease [default: this pod's]
+    #[arg(long, env = "STOWAGE_NAMESPACE", value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Name of the Lease
+    #[arg(long, env = "STOWAGE_LEASE_NAME", default_value = "stowage-controller", value_name = "NAME")]
+    pub(crate) lease_name: String,
+    /// This replica's name in the Lease [default: the host's]
+    #[arg(long, env = "STOWAGE_IDENTITY", value_name = "NAME")]
+    pub(crate) identity: Option<String>,
+    /// Only references whose registry/repository matches one of these globs
+    #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
+    pub(crate) allowed_registries: Vec<String>,
+    /// Refuse references without a digest
+    #[arg(long, env = "STOWAGE_REQUIRE_DIGEST", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) require_digest: Option<bool>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -528,12 +588,14 @@ mod tests {
     /// `architecture.md`: all options are flags with an environment variable each; those of a single
     /// artifact are its words, not settings.
     #[test]
-    fn every_setting_of_the_node_has_an_environment_variable() {
+    fn every_setting_of_the_long_running_parts_has_an_environment_variable() {
         let command = Cli::command();
-        let node = command.find_subcommand("node").unwrap();
-        for argument in node.get_arguments().filter(|argument| !argument.is_hide_set()) {
-            let builtin = matches!(argument.get_id().as_str(), "help" | "version");
-            assert!(builtin || argument.get_env().is_some(), "{}", argument.get_id());
+        for part in ["node", "controller"] {
+            let part = command.find_subcommand(part).unwrap();
+            for argument in part.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                let builtin = matches!(argument.get_id().as_str(), "help" | "version");
+                assert!(builtin || argument.get_env().is_some(), "{}", argument.get_id());
+            }
         }
     }
 }

@@ -34,6 +34,11 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args, &cli.log),
         Command::Node(args) => NodeSetup::read(&matches, cli.store, cli.log, *args)
             .and_then(|setup| block_on(&setup.log.clone(), "info", commands::node::run(setup))),
+        Command::Controller(args) => args
+            .log(&cli.log)
+            .and_then(|log| block_on(&log, "info", commands::controller::run(*args))),
+        Command::Crd => commands::crd::run(),
+        Command::Pause => commands::pause::run(),
         command => block_on(&cli.log, "warn", run(command, &cli.store)),
     };
     match result {
@@ -57,7 +62,9 @@ fn block_on(
 
 async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
     match command {
-        Command::Demo(_) | Command::Node(_) => unreachable!("they set up their own runtime"),
+        Command::Demo(_) | Command::Node(_) | Command::Controller(_) | Command::Crd | Command::Pause => {
+            unreachable!("these have run already")
+        }
         Command::Mount(args) => commands::mount::mount(store, args).await,
         Command::Unmount(args) => commands::mount::unmount(store, args).await,
         Command::Pull(args) => commands::pull::run(store, args).await,
@@ -65,7 +72,6 @@ async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
         Command::Inspect(args) => commands::inspect::run(args).await,
         Command::Store(args) => commands::store::run(store, args),
         Command::Config(args) => commands::config::run(&args),
-        Command::Node(args) => commands::node::run(store, *args).await,
         Command::TestRegistry(args) => commands::test_registry::run(args).await,
         Command::ProbeVolume(args) => commands::probe_volume::run(args).await,
     }

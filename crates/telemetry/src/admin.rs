@@ -7,7 +7,13 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, Metrics};
+use crate::Health;
+
+/// Series that can be scraped.
+pub trait Series: Clone + Send + Sync + 'static {
+    /// The Prometheus text format of all of them. It may read the disk, so it may block for a moment.
+    fn text(&self) -> Result<String, std::fmt::Error>;
+}
 
 /// Serves the three paths on `listener` until `stop` is cancelled.
 ///
@@ -16,14 +22,14 @@ use crate::{Health, Metrics};
 pub async fn serve(
     listener: TcpListener,
     health: Health,
-    metrics: Metrics,
+    series: impl Series,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let live = health.clone();
     let app = Router::new()
         .route("/livez", get(move || async move { verdict(live.liveness()) }))
         .route("/readyz", get(move || async move { verdict(health.readiness()) }))
-        .route("/metrics", get(move || render(metrics)));
+        .route("/metrics", get(move || render(series)));
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
@@ -34,9 +40,9 @@ fn verdict(state: Result<(), String>) -> Response {
     }
 }
 
-async fn render(metrics: Metrics) -> Response {
+async fn render(series: impl Series) -> Response {
     // The store is asked for its numbers, which reads the disk.
-    match tokio::task::spawn_blocking(move || metrics.render()).await {
+    match tokio::task::spawn_blocking(move || series.text()).await {
         Ok(Ok(text)) => {
             ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
                 .into_response()
@@ -49,6 +55,7 @@ async fn render(metrics: Metrics) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Metrics;
 
     #[tokio::test]
     async fn probes_answer_by_state_and_stop_when_told() {

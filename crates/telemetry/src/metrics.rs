@@ -1,4 +1,4 @@
-//! Every series that Stowage exports. Names and labels are API.
+//! Every series that the node plugin exports. Names and labels are API.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -235,6 +235,12 @@ impl Metrics {
         let mut out = String::new();
         text::encode(&mut out, &inner.registry)?;
         Ok(out)
+    }
+}
+
+impl crate::Series for Metrics {
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        self.render()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What only an administrator decides: which registries, and whether tags are allowed at all.
 
-use stowage_artifact::Reference;
+use stowage_artifact::{Reference, matches_name};
 
 use crate::PublishError;
 
@@ -22,7 +22,7 @@ impl Policy {
         }
         let name = format!("{}/{}", reference.registry(), reference.repository());
         let allowed = self.allowed_registries.is_empty()
-            || self.allowed_registries.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()));
+            || self.allowed_registries.iter().any(|glob| matches_name(glob, &name));
         if !allowed {
             return refuse(format!("{name} matches none of the allowed registries"));
         }
@@ -30,47 +30,9 @@ impl Policy {
     }
 }
 
-/// `*` stands for any run of characters; everything else for itself. Linear in the product of both lengths.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut star, mut resume) = (0, None, 0);
-    let mut index = 0;
-    while index < text.len() {
-        if glob.get(at) == Some(&b'*') {
-            star = Some(at);
-            resume = index;
-            at += 1;
-        } else if glob.get(at) == Some(&text[index]) {
-            at += 1;
-            index += 1;
-        } else if let Some(star) = star {
-            resume += 1;
-            index = resume;
-            at = star + 1;
-        } else {
-            return false;
-        }
-    }
-    glob[at..].iter().all(|byte| *byte == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn globs_match_whole_names() {
-        for (glob, text, expected) in [
-            ("ghcr.io/acme/*", "ghcr.io/acme/a/b", true),
-            ("ghcr.io/acme/*", "ghcr.io/acme2/a", false),
-            ("ghcr.io/acme", "ghcr.io/acme/a", false),
-            ("*/models/*", "r.example/models/x", true),
-            ("*", "anything", true),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXbY", false),
-        ] {
-            assert_eq!(matches(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
-        }
-    }
 
     #[test]
     fn rules_refuse_with_a_reason() {

@@ -7,7 +7,7 @@ use stowage_registry::HostPattern;
 
 use super::NodeConfiguration;
 
-/// The longest file that is read; a ConfigMap holds no more.
+/// The longest file that is read; a `ConfigMap` holds no more.
 const LONGEST_FILE: usize = 1 << 20;
 
 /// A configuration file that is of no use.
@@ -150,7 +150,7 @@ telemetry: {log: debug, logFormat: json}
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
         for (rest, expected) in [
-            ("polcy: {}", "polcy"),
+            ("policies: {}", "policies"),
             ("policy: {requireDigests: true}", "requireDigests"),
             ("policy: {requireDigest: perhaps}", "line 3"),
             ("limits: {maxConnections: 0}", "limits.maxConnections is 0, and may be 1 to 1024"),

@@ -127,7 +127,7 @@ pub struct TokenExchangeEntry {
     /// Images as `host[:port][/path]`, with `*` in the parts of the host, as in kubelet's `matchImages`.
     #[schemars(length(min = 1))]
     pub registries: Vec<String>,
-    /// The audience of the token; it must be in `tokenRequests` of the CSIDriver.
+    /// The audience of the token; it must be in `tokenRequests` of the `CSIDriver`.
     #[schemars(length(min = 1))]
     pub audience: String,
     /// What is done with the token.
@@ -200,7 +200,7 @@ pub struct TarsSection {
     /// How far the kernel reads ahead in a file out of a tar, in KiB.
     #[schemars(range(min = 4, max = 65_536), extend("x-reloadable" = false))]
     pub read_ahead_kib: Option<u32>,
-    /// Whether the kernel may mount EROFS and SquashFS images from registries: it then parses what a stranger wrote.
+    /// Whether the kernel may mount EROFS and `SquashFS` images from registries: it then parses what a stranger wrote.
     #[schemars(extend("x-reloadable" = false))]
     pub allow_filesystem_layers: Option<bool>,
 }

@@ -1,6 +1,6 @@
 //! Seeing that the file has changed.
 //!
-//! By its content: a ConfigMap's volume swaps a symlink above the file, so neither its inode nor a watch on it would tell.
+//! By its content: a `ConfigMap`'s volume swaps a symlink above the file, so neither its inode nor a watch on it would tell.
 
 use std::io;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ mod tests {
         std::fs::write(directory.join("node.yaml"), text).unwrap();
     }
 
-    /// As kubelet updates the volume of a ConfigMap: `node.yaml -> ..data/node.yaml`, `..data -> <version>`.
+    /// As kubelet updates the volume of a `ConfigMap`: `node.yaml -> ..data/node.yaml`, `..data -> <version>`.
     fn swap(directory: &Path, version: &str) {
         symlink(version, directory.join("..data_tmp")).unwrap();
         std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();

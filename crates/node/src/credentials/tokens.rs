@@ -1,9 +1,9 @@
-//! Service account tokens, as kubelet sends them (`tokenRequests` of the CSIDriver).
+//! Service account tokens, as kubelet sends them (`tokenRequests` of the `CSIDriver`).
 //!
-//! Who has written the tokens? Kubelet puts them under [`TOKENS_KEY`] into the request's secrets where the CSIDriver says
+//! Who has written the tokens? Kubelet puts them under [`TOKENS_KEY`] into the request's secrets where the `CSIDriver` says
 //! `serviceAccountTokenInSecrets`, else into the volume context; it overwrites what stands there. No key of a Secret
 //! object can hold a `/`, so what is under this key among the secrets is always kubelet's, and it comes first. In the
-//! context the key may be a pod author's own words: where tokens come in secrets, and where the CSIDriver asks for none.
+//! context the key may be a pod author's own words: where tokens come in secrets, and where the `CSIDriver` asks for none.
 //!
 //! So a token proves nothing here, and nothing is decided by it. Three things keep a forged one from being of use:
 //!

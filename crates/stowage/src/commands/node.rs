@@ -116,7 +116,8 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
     Ok(())
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
+/// Cancels `stop` when the process is told to end.
+pub(crate) fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let (mut signals, stop) = (signal(kind)?, stop.clone());
         tokio::spawn(async move {

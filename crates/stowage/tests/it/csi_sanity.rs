@@ -1,11 +1,11 @@
-//! The CSI project's own suite, `csi-sanity`, against the real node.
+//! The CSI project's own suite, `csi-sanity`, against the real node and the real controller.
 //!
-//! The node socket has no controller, and some specs of the node want one to make them a volume. The harness serves a
-//! small controller of its own for them, on a second socket; it is no part of Stowage, so its own specs are left out.
-//! Two specs run only where the node's socket announces a controller: for these the second socket also hands every
-//! call of the Node service on to the real node.
+//! Both are processes with a socket each, as in a cluster; the controller has no API server here and remembers its volumes
+//! in a file. Two specs run only where the node's socket announces a controller: for these one socket hands every call on
+//! to the process that serves it.
 
 mod controller;
+mod front;
 mod report;
 
 use std::path::Path;
@@ -13,11 +13,27 @@ use std::path::Path;
 use stowage_testkit::tools::Tool;
 use stowage_testkit::{BlobData, artifacts};
 
+use self::controller::Controller;
 use self::report::{Report, State};
 use crate::harness::{Node, Scene, scene};
 
-/// Specs that must pass against the node socket itself: every one that applies to a node without a controller.
-const PASSED: [&str; 19] = [
+/// Specs of the node and the controller that must pass: every one that applies.
+const PASSED: [&str; 34] = [
+    "Controller Service [Controller Server] ControllerGetCapabilities should return appropriate capabilities",
+    "Controller Service [Controller Server] CreateVolume should fail when no name is provided",
+    "Controller Service [Controller Server] CreateVolume should fail when no volume capabilities are provided",
+    "Controller Service [Controller Server] CreateVolume should fail when requesting to create a volume with already existing name and different capacity",
+    "Controller Service [Controller Server] CreateVolume should not fail when creating volume with maximum-length name",
+    "Controller Service [Controller Server] CreateVolume should not fail when requesting to create a volume with already existing name and same capacity",
+    "Controller Service [Controller Server] CreateVolume should return appropriate values SingleNodeWriter NoCapacity",
+    "Controller Service [Controller Server] CreateVolume should return appropriate values SingleNodeWriter WithCapacity 1Gi",
+    "Controller Service [Controller Server] DeleteVolume should fail when no volume id is provided",
+    "Controller Service [Controller Server] DeleteVolume should return appropriate values (no optional values added)",
+    "Controller Service [Controller Server] DeleteVolume should succeed when an invalid volume id is used",
+    "Controller Service [Controller Server] ValidateVolumeCapabilities should fail when no volume capabilities are provided",
+    "Controller Service [Controller Server] ValidateVolumeCapabilities should fail when no volume id is provided",
+    "Controller Service [Controller Server] ValidateVolumeCapabilities should fail when the requested volume does not exist",
+    "Controller Service [Controller Server] ValidateVolumeCapabilities should return appropriate values (no optional values added)",
     "Identity Service GetPluginCapabilities should return appropriate capabilities",
     "Identity Service GetPluginInfo should return appropriate information",
     "Identity Service Probe should return appropriate information",
@@ -45,16 +61,39 @@ const WORKS: &str = "Node Service should work";
 const IDEMPOTENT: &str = "Node Service should be idempotent";
 
 /// What is skipped, by the beginning of its name, and why.
-const SKIPPED: [(&str, &str); 15] = [
-    ("Controller Service [Controller Server]", NO_CONTROLLER),
-    ("ListSnapshots [Controller Server]", NO_CONTROLLER),
-    ("GetSnapshot [Controller Server]", NO_CONTROLLER),
-    ("DeleteSnapshot [Controller Server]", NO_CONTROLLER),
-    ("CreateSnapshot [Controller Server]", NO_CONTROLLER),
-    ("ExpandVolume [Controller Server]", NO_CONTROLLER),
-    ("ModifyVolume [Controller Server]", NO_CONTROLLER),
-    ("ControllerGetVolumeHealth [Controller Server]", NO_CONTROLLER),
-    ("ControllerListVolumeHealth [Controller Server]", NO_CONTROLLER),
+const SKIPPED: [(&str, &str); 23] = [
+    (
+        "Controller Service [Controller Server] GetCapacity",
+        "registries do not say their capacity: GET_CAPACITY is not advertised",
+    ),
+    (
+        "Controller Service [Controller Server] ListVolumes",
+        "volumes are the cluster's PersistentVolumes: LIST_VOLUMES is not advertised",
+    ),
+    (
+        "Controller Service [Controller Server] CreateVolume should create volume from an existing source",
+        NO_SOURCE,
+    ),
+    ("Controller Service [Controller Server] CreateVolume should fail when the volume source", NO_SOURCE),
+    (
+        "Controller Service [Controller Server] CreateVolume should create volume with a volume attribute class",
+        NOT_MODIFIED,
+    ),
+    (
+        "Controller Service [Controller Server] CreateVolume should not create volume with an invalid volume attribute class",
+        NOT_MODIFIED,
+    ),
+    ("Controller Service [Controller Server] ControllerPublishVolume", NOT_ATTACHED),
+    ("Controller Service [Controller Server] ControllerUnpublishVolume", NOT_ATTACHED),
+    ("Controller Service [Controller Server] volume lifecycle", NOT_ATTACHED),
+    ("ListSnapshots [Controller Server]", NO_SOURCE),
+    ("GetSnapshot [Controller Server]", NO_SOURCE),
+    ("DeleteSnapshot [Controller Server]", NO_SOURCE),
+    ("CreateSnapshot [Controller Server]", NO_SOURCE),
+    ("ExpandVolume [Controller Server]", "an artifact has one size: EXPAND_VOLUME is not advertised"),
+    ("ModifyVolume [Controller Server]", NOT_MODIFIED),
+    ("ControllerGetVolumeHealth [Controller Server]", BY_NODE),
+    ("ControllerListVolumeHealth [Controller Server]", BY_NODE),
     ("GroupController Service [GroupController", "snapshots of groups: an artifact is never written"),
     ("Node Service NodeStageVolume", NOT_STAGED),
     ("Node Service NodeUnstageVolume", NOT_STAGED),
@@ -69,11 +108,14 @@ const SKIPPED: [(&str, &str); 15] = [
     ),
 ];
 
-const NO_CONTROLLER: &str = "the node socket serves no controller; the one beside it is the harness's own";
+const NO_SOURCE: &str = "an artifact is never written: neither snapshots nor clones are advertised";
+const NOT_MODIFIED: &str = "a volume keeps what it was made of: MODIFY_VOLUME is not advertised";
+const NOT_ATTACHED: &str = "volumes are not attached: PUBLISH_UNPUBLISH_VOLUME is not advertised";
+const BY_NODE: &str = "the node knows the health of a volume: neither list nor get is advertised here";
 const NOT_STAGED: &str = "volumes are published directly: STAGE_UNSTAGE_VOLUME is not advertised";
 
 #[test]
-fn every_spec_that_applies_to_a_node_passes() {
+fn every_spec_that_applies_to_node_and_controller_passes() {
     let Some(suite) = crate::interop::tool("csi-sanity", "csi-sanity") else { return };
     scene(async move |scene| {
         let registry = scene.registry().await;
@@ -81,17 +123,24 @@ fn every_spec_that_applies_to_a_node_passes() {
             artifacts::oras_files([("model.bin", BlobData::generated(1, 1 << 20))]).build().unwrap();
         registry.push("team/model", Some("v1"), &artifact);
         let node = scene.node().registry(&registry).start().await;
-        let beside = scene.root().join("harness.sock");
-        let volumes = controller::serve(&beside, &node.socket(), &registry.reference("team/model", "v1"));
+        let controller = Controller::start(&scene, &registry).await;
+        let front = scene.root().join("front.sock");
+        front::serve(&front, controller.socket(), &node.socket());
+        // A StorageClass, as the provisioner hands it on.
+        let class = scene.root().join("class.yaml");
+        std::fs::write(&class, format!("reference: {}\n", registry.reference("team/model", "v1"))).unwrap();
+        let class = format!("--csi.testvolumeparameters={}", class.display());
 
-        let alone =
-            run(&suite, &scene, "alone", &node.socket(), &beside, &["--ginkgo.skip=Controller Server"]).await;
-        let focus = ["--ginkgo.focus=Node Service should (work|be idempotent)"];
-        let with_controller = run(&suite, &scene, "front", &beside, &beside, &focus).await;
+        let apart =
+            run(&suite, &scene, "apart", &node.socket(), controller.socket(), &[class.as_str()]).await;
+        let focus = ["--ginkgo.focus=Node Service should (work|be idempotent)", class.as_str()];
+        let whole_life = run(&suite, &scene, "front", &front, &front, &focus).await;
 
-        check(&alone, &with_controller);
-        assert!(volumes.made() >= 5, "only {} volumes came from the harness's controller", volumes.made());
-        assert_eq!(volumes.left(), Vec::<String>::new(), "the suite deletes what it creates");
+        check(&apart, &whole_life);
+        let memory = controller.memory();
+        assert!(memory["next"].as_u64().unwrap() >= 5, "the real controller made volumes: {memory}");
+        assert_eq!(memory["volumes"], serde_json::json!({}), "the suite deletes what it creates");
+        controller.stop().await;
         untouched(&node).await;
     });
 }
@@ -128,10 +177,10 @@ async fn run(
 }
 
 /// Compares what ran and what did not with the lists above, and prints it.
-fn check(alone: &Report, with_controller: &Report) {
-    let whole_life = with_controller.names(State::Passed);
+fn check(apart: &Report, whole_life: &Report) {
+    let whole_life = whole_life.names(State::Passed);
     assert_eq!(whole_life, [IDEMPOTENT, WORKS], "with a controller announced");
-    let mut passed = alone.names(State::Passed);
+    let mut passed = apart.names(State::Passed);
     passed.extend(whole_life);
     passed.sort_unstable();
     let mut expected = PASSED.to_vec();
@@ -139,7 +188,7 @@ fn check(alone: &Report, with_controller: &Report) {
     assert_eq!(passed, expected);
 
     let skipped: Vec<&str> =
-        alone.names(State::Skipped).into_iter().filter(|name| ![WORKS, IDEMPOTENT].contains(name)).collect();
+        apart.names(State::Skipped).into_iter().filter(|name| ![WORKS, IDEMPOTENT].contains(name)).collect();
     println!("csi-sanity: {} passed, {} skipped:", passed.len(), skipped.len());
     let mut explained = 0;
     for (start, reason) in SKIPPED {

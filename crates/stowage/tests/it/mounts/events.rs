@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use stowage_testkit::ApiServer;
 use stowage_testkit::kubelet::{Pod, PublishRequest};
-use stowage_testkit::registry::{At, Fault, Registry, Target};
+use stowage_testkit::registry::Registry;
 use tonic::Code;
 
 use super::{Model, code, publication, publish};
@@ -13,7 +13,8 @@ use crate::harness::{Node, scene, until};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 12 * MIB;
-const HALF: u64 = SIZE / 2;
+/// Bytes a second at which a pull takes longer than the first figures.
+const SLOW: u64 = SIZE / 30;
 
 /// The event of a pod for a reason, once it is there.
 async fn event(api: &ApiServer, pod: &Pod, reason: &str) -> Value {
@@ -43,7 +44,7 @@ fn a_slow_pull_is_told_from_its_first_byte_to_the_mount_though_no_call_lasts_tha
         let node = builder.publish_wait(1).one_connection().start().await;
         let pod = Pod::new("team", "web-0");
         let request = node.plugin().inline(&pod, "model", &model.attributes());
-        registry.faults().next(1, Target::Digest(model.file.clone()), Fault::Stall(At::Blob(HALF)));
+        registry.set_rate(Some(SLOW));
 
         assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
         let pulling = event(&api, &pod, "ArtifactPulling").await;
@@ -60,7 +61,7 @@ fn a_slow_pull_is_told_from_its_first_byte_to_the_mount_though_no_call_lasts_tha
         for part in [&model.reference, "MiB of 12.0 MiB (", " %), ", "/s, about ", " s left"] {
             assert!(line.contains(part), "no {part} in: {line}");
         }
-        registry.faults().release();
+        registry.set_rate(None);
         publish(&node, &request).await;
         let pulled = event(&api, &pod, "ArtifactPulled").await;
         let line = message(&pulled);

@@ -35,7 +35,7 @@ impl Config {
         config
     }
 
-    /// Replaces the file as a whole, as an update of a ConfigMap does.
+    /// Replaces the file as a whole, as an update of a `ConfigMap` does.
     fn write(&self, sections: &Value) {
         let mut file = json!({ "apiVersion": "config.stowage.dev/v1alpha1", "kind": "NodeConfiguration" });
         for (key, value) in sections.as_object().unwrap() {

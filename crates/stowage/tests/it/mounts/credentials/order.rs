@@ -109,12 +109,12 @@ fn a_broken_file_changes_nothing_and_is_told_by_log_and_metric() {
         refused(&node, &request(), Code::PermissionDenied, "a digest is required").await;
         assert_eq!(node.count("stowage_configuration_valid").await, 1);
 
-        config.write_text("apiVersion: config.stowage.dev/v1alpha1\nkind: NodeConfiguration\npolcy: {}\n");
+        config.write_text("apiVersion: config.stowage.dev/v1alpha1\nkind: NodeConfiguration\npolicies: {}\n");
         node.until_count("stowage_configuration_valid", |valid| valid == 0).await;
         refused(&node, &request(), Code::PermissionDenied, "a digest is required").await;
         let log = node.log();
         assert_eq!(log.matches("the changed configuration is not used").count(), 1, "{log}");
-        assert!(log.contains("polcy"), "{log}");
+        assert!(log.contains("policies"), "{log}");
 
         // What can be taken is taken, what cannot is named.
         config.write(&json!({ "policy": { "requireDigest": false }, "limits": { "maxConnections": 3 } }));
