@@ -67,10 +67,10 @@ impl Plugin {
     /// Waits until every node has a ready plugin of the newest kind.
     pub(crate) async fn rolled_out(&self) -> Result<()> {
         let daemonsets = self.api::<DaemonSet>();
-        let waited = Wait::new("the plugin is ready on every node", ROLLOUT)
+        Wait::new("the plugin is ready on every node", ROLLOUT)
             .until(async || Ok(rollout(&daemonsets.get(&self.daemonset).await?)))
             .await?;
-        Ok(waited)
+        Ok(())
     }
 
     /// Changes the pod template, as an upgrade does.

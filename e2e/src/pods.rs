@@ -85,18 +85,18 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap()
     }
 
-    fn container(state: Value) -> Value {
+    fn container(state: &Value) -> Value {
         json!([{ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 2, "state": state }])
     }
 
     #[test]
     fn a_pod_that_failed_is_not_waited_for() {
         let state = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "other bytes" } });
-        let failed = pod(json!({ "phase": "Failed", "containerStatuses": container(state) }));
+        let failed = pod(&json!({ "phase": "Failed", "containerStatuses": container(&state) }));
         for look in [ready(&failed), succeeded(&failed)] {
             let Look::Never(why) = look else { panic!("{look:?}") };
             assert_eq!(why, "pod p is Failed; c ended with 1 (Error: other bytes)");
@@ -107,11 +107,11 @@ mod tests {
     #[test]
     fn a_pod_that_waits_says_for_what() {
         let state = json!({ "waiting": { "reason": "ContainerCreating" } });
-        let waiting = pod(json!({ "phase": "Pending", "containerStatuses": container(state) }));
+        let waiting = pod(&json!({ "phase": "Pending", "containerStatuses": container(&state) }));
         let Look::NotYet(seen) = succeeded(&waiting) else { panic!() };
         assert_eq!(seen, "pod p is Pending; c waits (ContainerCreating)");
         let condition = json!([{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }]);
-        let homeless = pod(json!({ "phase": "Pending", "conditions": condition }));
+        let homeless = pod(&json!({ "phase": "Pending", "conditions": condition }));
         assert!(state_ends(&homeless, "not scheduled: 0/1 nodes"));
     }
 
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn a_ready_pod_that_is_about_to_go_does_not_count() {
         let conditions = json!([{ "type": "Ready", "status": "True" }]);
-        let mut here = pod(json!({ "phase": "Running", "conditions": conditions }));
+        let mut here = pod(&json!({ "phase": "Running", "conditions": conditions }));
         assert!(matches!(ready(&here), Look::Found(())));
         here.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(matches!(ready(&here), Look::NotYet(_)));
-        assert!(matches!(succeeded(&pod(json!({ "phase": "Succeeded" }))), Look::Found(())));
+        assert!(matches!(succeeded(&pod(&json!({ "phase": "Succeeded" }))), Look::Found(())));
     }
 }

@@ -124,8 +124,8 @@ fn unknown(written: &Value, understood: &Value, path: &str) -> Result<(), String
             Ok(())
         }
         (Value::Array(written), Value::Array(understood)) => {
-            let pairs = written.iter().zip(understood).enumerate();
-            pairs.map(|(index, (one, other))| unknown(one, other, &format!("{path}[{index}]"))).collect()
+            let mut pairs = written.iter().zip(understood).enumerate();
+            pairs.try_for_each(|(index, (one, other))| unknown(one, other, &format!("{path}[{index}]")))
         }
         _ => Ok(()),
     }

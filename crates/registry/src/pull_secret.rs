@@ -40,6 +40,7 @@ pub enum PullSecretError {
 }
 
 /// The credential for `reference` in a CSI secret; `None` where the secret has none for that registry.
+#[expect(clippy::implicit_hasher, reason = "gRPC hands secrets over in the usual kind of map")]
 pub fn credential_from_secret(
     mut secret: HashMap<String, String>,
     reference: &Reference,

@@ -128,6 +128,8 @@ pub(crate) enum ConfigCommand {
 pub(crate) enum ConfigKind {
     /// `stowage node`
     Node,
+    /// `stowage controller`
+    Controller,
 }
 
 /// In place of a directory: no mirrors.

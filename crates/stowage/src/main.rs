@@ -34,9 +34,9 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args, &cli.log),
         Command::Node(args) => NodeSetup::read(&matches, cli.store, cli.log, *args)
             .and_then(|setup| block_on(&setup.log.clone(), "info", commands::node::run(setup))),
-        Command::Controller(args) => args
-            .log(&cli.log)
-            .and_then(|log| block_on(&log, "info", commands::controller::run(*args))),
+        Command::Controller(args) => {
+            args.log(&cli.log).and_then(|log| block_on(&log, "info", commands::controller::run(*args)))
+        }
         Command::Crd => commands::crd::run(),
         Command::Pause => commands::pause::run(),
         command => block_on(&cli.log, "warn", run(command, &cli.store)),
@@ -67,7 +67,7 @@ async fn run(command: Command, store: &cli::StoreArgs) -> Result<(), Failure> {
         }
         Command::Mount(args) => commands::mount::mount(store, args).await,
         Command::Unmount(args) => commands::mount::unmount(store, args).await,
-        Command::Pull(args) => commands::pull::run(store, args).await,
+        Command::Pull(args) => Box::pin(commands::pull::run(store, args)).await,
         Command::InUse(args) => commands::in_use::run(args).await,
         Command::Inspect(args) => commands::inspect::run(args).await,
         Command::Store(args) => commands::store::run(store, args),

@@ -115,6 +115,7 @@ impl Inner {
     /// The whole of one publish. On a final error nothing of it is left.
     async fn run(self: &Arc<Self>, job: &Arc<Job>, request: &PublishRequest) -> Outcome {
         let outcome = self.attempt(job, request).await;
+        let outcome = outcome.map_err(|error| request.access.explain(&request.attributes.reference, error));
         if let Err(error) = &outcome {
             tracing::info!(volume = %request.volume_id, %error, "volume is not published");
             // A conflict is about another volume's record, which stays.

@@ -24,6 +24,8 @@ pub struct Access {
 struct Failure {
     meaning: Meaning,
     reason: String,
+    /// What the principal has been granted before can be read all the same.
+    grants_count: bool,
 }
 
 impl Access {
@@ -42,18 +44,44 @@ impl Access {
     /// No access: a publish fails with these words, unless the volume is mounted already. What an earlier call has
     /// begun for it is rolled back, as after every other failure.
     pub fn failed(meaning: Meaning, reason: String) -> Self {
-        Self { failure: Some(Failure { meaning, reason }), ..Self::of(None) }
+        Self { failure: Some(Failure { meaning, reason, grants_count: false }), ..Self::of(None) }
+    }
+
+    /// The access of `principal` while its credential cannot be had: what is on the node and granted is mounted, and
+    /// where the registry would have to be asked, a publish fails with these words.
+    pub fn grants_only(principal: Principal, meaning: Meaning, reason: String) -> Self {
+        let failure = Some(Failure { meaning, reason, grants_count: true });
+        Self { credential: None, principal, failure }
     }
 
     /// The failure that stands in place of an access.
     pub(crate) fn check(&self, reference: &Reference) -> Result<(), PublishError> {
-        self.failure.as_ref().map_or(Ok(()), |failure| {
-            Err(PublishError::Credential {
-                reference: reference.to_string(),
-                reason: failure.reason.clone(),
-                meaning: failure.meaning,
-            })
-        })
+        let failure = self.failure.as_ref().filter(|failure| !failure.grants_count);
+        failure.map_or(Ok(()), |failure| Err(failure.error(reference)))
+    }
+
+    /// Why a publish failed: a registry that refuses whoever has no credential says less than why there is none.
+    pub(crate) fn explain(&self, reference: &Reference, error: PublishError) -> PublishError {
+        let asked = matches!(
+            error,
+            PublishError::Registry { .. } | PublishError::Fetch { .. } | PublishError::NoGrant { .. }
+        );
+        let refused =
+            matches!(error.meaning(), Meaning::Unauthenticated | Meaning::Denied | Meaning::NotFound);
+        match &self.failure {
+            Some(failure) if asked && refused => failure.error(reference),
+            _ => error,
+        }
+    }
+}
+
+impl Failure {
+    fn error(&self, reference: &Reference) -> PublishError {
+        PublishError::Credential {
+            reference: reference.to_string(),
+            reason: self.reason.clone(),
+            meaning: self.meaning,
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) enum ControllerError {
 }
 
 impl ControllerError {
-    /// Exhaustive on purpose. UNAVAILABLE and DEADLINE_EXCEEDED never come out: after those the provisioner goes on calling
+    /// Exhaustive on purpose. `UNAVAILABLE` and `DEADLINE_EXCEEDED` never come out: after those the provisioner goes on calling
     /// for a claim that was deleted.
     pub(crate) fn code(&self) -> Code {
         match self {

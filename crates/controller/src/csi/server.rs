@@ -46,9 +46,10 @@ pub async fn serve(
         result = &mut server => return Ok(result?),
         () = stop.cancelled() => {}
     }
-    match tokio::time::timeout(GRACE, server).await {
-        Ok(result) => result?,
-        Err(_) => tracing::warn!("some calls did not end within {} s of the stop", GRACE.as_secs()),
+    if let Ok(result) = tokio::time::timeout(GRACE, server).await {
+        result?;
+    } else {
+        tracing::warn!("some calls did not end within {} s of the stop", GRACE.as_secs());
     }
     drop(owned);
     Ok(())

@@ -140,7 +140,7 @@ mod tests {
         .unwrap()
     }
 
-    fn set(status: Value) -> DaemonSet {
+    fn set(status: &Value) -> DaemonSet {
         serde_json::from_value(json!({ "metadata": { "generation": 2 }, "status": status })).unwrap()
     }
 
@@ -162,7 +162,7 @@ mod tests {
             "observedGeneration": 2, "desiredNumberScheduled": 4, "updatedNumberScheduled": 3,
             "currentNumberScheduled": 4, "numberMisscheduled": 0, "numberReady": 2,
         });
-        let numbers = numbers(&set(status), &pods, DIGEST, 1);
+        let numbers = numbers(&set(&status), &pods, DIGEST, 1);
         assert_eq!(numbers, NodeNumbers { desired: 4, updated: 3, ready: 1, failed: 1 });
         let waiting = waiting(&pods, DIGEST);
         assert_eq!(waiting, [("3", "n2"), ("5", "n4")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
@@ -174,7 +174,7 @@ mod tests {
             "observedGeneration": 1, "desiredNumberScheduled": 4, "updatedNumberScheduled": 4,
             "currentNumberScheduled": 4, "numberMisscheduled": 0, "numberReady": 4,
         });
-        let set = set(status);
+        let set = set(&status);
         assert!(!is_observed(&set));
         assert_eq!(numbers(&set, &[], DIGEST, 0).updated, 0);
     }

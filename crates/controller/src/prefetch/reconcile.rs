@@ -95,12 +95,11 @@ impl Step<'_> {
         };
         let resolved = self.resolve(&mut status, &attributes, interval).await?;
         let pin = status.resolved_reference.clone().zip(status.resolved_digest.clone());
-        let everywhere = match pin.map(|(reference, digest)| Pin { reference, digest }) {
-            Some(pin) => self.place(&mut status, &attributes, &pin).await?,
-            None => {
-                self.set(&mut status, CACHED, Verdict::no("NotResolved", "there is no digest to fetch yet"));
-                false
-            }
+        let everywhere = if let Some((reference, digest)) = pin {
+            self.place(&mut status, &attributes, &Pin { reference, digest }).await?
+        } else {
+            self.set(&mut status, CACHED, Verdict::no("NotResolved", "there is no digest to fetch yet"));
+            false
         };
         let due = resolution::until_due(&status, &attributes.reference, interval, self.now);
         self.finish(status).await?;

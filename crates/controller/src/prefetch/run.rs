@@ -1,4 +1,4 @@
-//! Watches the objects and their DaemonSets, and takes a step for each change.
+//! Watches the objects and each `DaemonSet` of theirs, and takes a step for each change.
 
 use std::sync::Arc;
 use std::time::Duration;

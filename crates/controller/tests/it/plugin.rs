@@ -124,11 +124,12 @@ impl Plugin {
 }
 
 /// A status as the tests compare it.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 pub(crate) fn told(status: Status) -> (Code, String) {
     (status.code(), status.message().to_owned())
 }
 
-/// What the provisioner asks for a claim of ReadOnlyMany.
+/// What the provisioner asks for a claim of `ReadOnlyMany`.
 pub(crate) fn request(name: &str, parameters: &[(&str, &str)]) -> CreateVolumeRequest {
     CreateVolumeRequest {
         name: name.to_owned(),

@@ -1,9 +1,9 @@
 //! The pod's service account token in place of a password, or exchanged for one.
 
-use stowage_artifact::Reference;
+use stowage_artifact::{PullPolicy, Reference};
 use stowage_registry::{Credential, ImagePattern, Registry, TokenExchange};
 use stowage_store::Principal;
-use stowage_volumes::Access;
+use stowage_volumes::{Access, Meaning};
 
 use super::CredentialError;
 use super::tokens::BoundToken;
@@ -16,7 +16,7 @@ pub const TOKEN_USERNAME: &str = "oauth2accesstoken";
 pub struct TokenRule {
     /// Which images.
     pub registries: Vec<ImagePattern>,
-    /// The audience that the token must be for, as in `tokenRequests` of the CSIDriver.
+    /// The audience that the token must be for, as in `tokenRequests` of the `CSIDriver`.
     pub audience: String,
     /// What is done with it.
     pub mode: TokenMode,
@@ -51,20 +51,29 @@ impl TokenRule {
         Principal::ServiceAccount { issuer, account: token.account.clone() }
     }
 
-    /// The access that the token gives. A volume that is never pulled needs none of it: grants say who the pod is.
+    /// The access that the token gives. A volume that is never pulled needs none of it: grants say who the pod is. Nor
+    /// does one that is pulled where it is missing, while the endpoint is away and everything is here.
     pub(super) async fn access(
         &self,
         registry: &Registry,
         token: BoundToken,
-        never_pulled: bool,
+        policy: PullPolicy,
     ) -> Result<Access, CredentialError> {
         let principal = self.principal(&token);
-        if never_pulled {
+        if policy == PullPolicy::Never {
             return Ok(Access::of_principal(None, principal));
         }
         let password = match &self.mode {
             TokenMode::Direct => token.token,
-            TokenMode::Exchange(exchange) => registry.exchange_token(exchange, &token.token).await?,
+            TokenMode::Exchange(exchange) => match registry.exchange_token(exchange, &token.token).await {
+                Ok(password) => password,
+                Err(error)
+                    if policy != PullPolicy::Always && Meaning::from(&error) == Meaning::Unavailable =>
+                {
+                    return Ok(Access::grants_only(principal, Meaning::Unavailable, error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         let credential = Credential::Password { username: self.username.clone(), password };
         Ok(Access::of_principal(Some(credential), principal))

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use stowage_artifact::{PullPolicy, VolumeAttributes};
+use stowage_artifact::VolumeAttributes;
 use stowage_registry::{Registry, RegistryError, Secret};
 use stowage_volumes::{Access, Meaning};
 use tokio_util::sync::CancellationToken;
@@ -169,8 +169,7 @@ impl Credentials {
         }
         if let Some(rule) = settings.token_rules.iter().find(|rule| rule.covers(reference)) {
             let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
-            let never = attributes.pull_policy == PullPolicy::Never;
-            return rule.access(&self.0.registry, token, never).await;
+            return rule.access(&self.0.registry, token, attributes.pull_policy).await;
         }
         if let Some(providers) = &settings.providers
             && let Some(access) = self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await?

@@ -57,6 +57,7 @@ impl Reason {
     }
 
     /// The reason for a publish that failed; `None` where it goes on, or was ended by somebody's own call.
+    #[expect(clippy::match_same_arms, reason = "exceptions by their error first, then one line a meaning")]
     pub(crate) fn of_error(error: &PublishError) -> Option<Self> {
         match (error, error.meaning()) {
             (PublishError::NotRolledBack { source, .. }, _) => Self::of_error(source),

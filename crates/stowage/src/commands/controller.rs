@@ -67,9 +67,10 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
     };
     let rest: Result<Result<(), Failure>, _> = tokio::time::timeout(GRACE, rest).await;
     first.context("a part of the controller died")??;
-    match rest {
-        Ok(ended) => ended?,
-        Err(_) => tracing::warn!("some work did not end within {} s of the stop", GRACE.as_secs()),
+    if let Ok(ended) = rest {
+        ended?;
+    } else {
+        tracing::warn!("some work did not end within {} s of the stop", GRACE.as_secs());
     }
     tracing::info!("stopped");
     Ok(())

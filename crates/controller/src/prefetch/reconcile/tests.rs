@@ -30,6 +30,7 @@ fn fill(registry: Registry) -> (Registry, Digest) {
 }
 
 /// An object as the API server hands it out.
+#[expect(clippy::needless_pass_by_value, reason = "both are made for the call")]
 fn object(spec: Value, status: Option<Value>) -> Value {
     json!({
         "apiVersion": "stowage.dev/v1alpha1", "kind": "CachedArtifact",

@@ -147,7 +147,7 @@ impl Entry {
         if let Some((bad, _)) = env.iter().find(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
             return Err(format!("provider `{name}`: `{bad}` is not the name of a variable"));
         }
-        let identity = format!("{bin_dir:?} {name:?} {:?} {env:?} {token:?}", self.args);
+        let identity = format!("{} {name:?} {:?} {env:?} {token:?}", bin_dir.display(), self.args);
         let fingerprint = Digest::of(Algorithm::Sha256, identity.as_bytes());
         Ok(Provider { name, patterns, default_cache, args: self.args, env, token, fingerprint })
     }

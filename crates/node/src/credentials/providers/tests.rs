@@ -81,6 +81,7 @@ fn answering(kept_for: &str, duration: Option<&str>) -> String {
     format!("cat > /dev/null; echo '{answer}' | sed \"s/NAME/$NAMED/g\"")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with an answer")]
 fn pair(password: &str) -> Result<Option<(String, String)>, String> {
     Ok(Some(("ada".to_owned(), password.to_owned())))
 }
@@ -187,8 +188,9 @@ async fn pods_that_ask_at_the_same_time_wait_for_one_run() {
     assert!(made.success());
     stage.script(&format!("read go < {}; {}", pipe.display(), answering("Image", Some("0"))), &json!(null));
     let asking = futures::future::join_all((0..20).map(|_| stage.ask("r.example/a:v1")));
-    let opening = tokio::task::spawn_blocking(move || open_when_read(&pipe));
-    let (answers, opened) = tokio::join!(asking, opening);
+    // In this order: all have asked before the pipe is written to.
+    let opening = async { tokio::task::spawn_blocking(move || open_when_read(&pipe)).await };
+    let (answers, opened) = futures::future::join(asking, opening).await;
     opened.unwrap();
     assert!(answers.iter().all(|answer| *answer == pair("pw")), "{answers:?}");
     assert_eq!(stage.runs(), 1);

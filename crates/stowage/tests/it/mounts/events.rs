@@ -16,6 +16,9 @@ const SIZE: u64 = 12 * MIB;
 /// Bytes a second at which a pull takes longer than the first figures.
 const SLOW: u64 = SIZE / 30;
 
+/// The attributes of a volume.
+type Attributes<'a> = &'a [(&'a str, &'a str)];
+
 /// The event of a pod for a reason, once it is there.
 async fn event(api: &ApiServer, pod: &Pod, reason: &str) -> Value {
     let find = || api.events_of(&pod.uid).into_iter().find(|event| event["reason"] == reason);
@@ -108,7 +111,7 @@ fn a_volume_that_cannot_be_has_an_event_with_the_sentence_of_the_answer() {
         let node = builder.arg("--max-bytes", (4 * MIB).to_string()).start().await;
         let missing = registry.reference("team/model", "v2");
         let bad = [("reference", model.reference.as_str()), ("refrence", "x")];
-        let cases: [(&str, &str, &[(&str, &str)]); 4] = [
+        let cases: [(&str, &str, Attributes<'_>); 4] = [
             ("ArtifactAccessDenied", "wrong", &model.attributes()),
             ("ArtifactNotFound", "right", &[("reference", missing.as_str())]),
             ("ArtifactNoSpace", "right", &large.attributes()),

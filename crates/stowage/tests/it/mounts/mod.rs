@@ -1,8 +1,8 @@
 //! Volumes as kubelet sees them, with real mounts in a private mount namespace.
 
 mod cli;
-mod credentials;
 mod cluster_tools;
+mod credentials;
 mod crowd;
 mod demo;
 mod events;

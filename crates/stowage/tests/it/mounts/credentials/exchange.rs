@@ -206,6 +206,34 @@ fn an_endpoint_is_reached_by_the_rules_for_strangers_and_asked_again_while_it_is
     });
 }
 
+#[test]
+fn what_is_granted_and_cached_is_mounted_while_the_endpoint_is_away() {
+    scene(async |scene| {
+        let registry = accounts(Registry::builder().basic("root", "root")).start().await.unwrap();
+        let model = Model::push(&registry, REPOSITORY, "v1", 1, MIB);
+        let missing = Model::push(&registry, REPOSITORY, "v2", 2, MIB);
+        let config = Config::new(&scene, &exchange(&registry, &registry));
+        let node = scene.node().registry(&registry).arg("--config", config.path()).start().await;
+        let own = token("team", "default", "u-1", "own");
+        registry.trust_token(&own, ROBOT);
+        let request =
+            |attributes: &[(&str, &str)]| with_token(volume(&node, "team", "default", attributes), &own);
+        served(&node, &request(&model.attributes()), &model).await;
+        let away = registry.faults().always(Target::Token, Fault::status(503));
+        served(&node, &request(&model.attributes()), &model).await;
+        // What the registry would have to be asked for waits, and says for whom.
+        let word = "exchange the service account's token";
+        refused(&node, &request(&missing.attributes()), Code::Unavailable, word).await;
+        // Nobody else's grants count in the meantime.
+        let other = token("team", "other", "u-2", "own");
+        let stranger = with_token(volume(&node, "team", "other", &model.attributes()), &other);
+        refused(&node, &stranger, Code::Unavailable, "answers 503").await;
+        registry.faults().remove(away);
+        served(&node, &request(&missing.attributes()), &missing).await;
+        node.nothing_left().await;
+    });
+}
+
 /// Publishes until the changed configuration is in force.
 async fn until_refused(node: &Node, request: impl Fn() -> PublishRequest, host: &str) {
     let started = std::time::Instant::now();
