@@ -105,7 +105,7 @@ impl Scene {
 
     /// A plugin that is not started yet.
     pub(crate) fn node(&self) -> NodeBuilder {
-        NodeBuilder { scene: self.clone(), arguments: Vec::new(), environment: Vec::new() }
+        NodeBuilder { scene: self.clone(), arguments: Vec::new(), environment: Vec::new(), exactly: None }
     }
 }
 
@@ -115,6 +115,18 @@ pub(crate) struct NodeBuilder {
     scene: Scene,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
+    exactly: Option<Exactly>,
+}
+
+/// A command line that somebody else has written.
+#[derive(Debug)]
+pub(crate) struct Exactly {
+    /// What follows the program's name.
+    pub(crate) arguments: Vec<String>,
+    /// The store that it names.
+    pub(crate) store: PathBuf,
+    /// The admin endpoint that it names.
+    pub(crate) http: SocketAddr,
 }
 
 impl NodeBuilder {
@@ -128,6 +140,11 @@ impl NodeBuilder {
     pub(crate) fn arg(mut self, flag: &str, value: impl Into<OsString>) -> Self {
         self.arguments.extend([flag.into(), value.into()]);
         self
+    }
+
+    /// This command line and nothing of ours.
+    pub(crate) fn exactly(self, exactly: Exactly) -> Self {
+        Self { exactly: Some(exactly), ..self }
     }
 
     /// Lets the plugin talk to a registry on loopback: plain http, or TLS by the registry's own authority.
@@ -170,11 +187,15 @@ impl NodeBuilder {
         std::fs::create_dir_all(&plugin_dir).unwrap();
         Node {
             log: self.scene.root.join("node.log"),
-            store: self.scene.root.join("s"),
-            http: free_port(),
+            store: self
+                .exactly
+                .as_ref()
+                .map_or_else(|| self.scene.root.join("s"), |given| given.store.clone()),
+            http: self.exactly.as_ref().map_or_else(free_port, |given| given.http),
             scene: self.scene,
             arguments: self.arguments,
             environment: self.environment,
+            exactly: self.exactly.map(|given| given.arguments),
             child: None,
             plugin: None,
             log_start: 0,
@@ -183,7 +204,7 @@ impl NodeBuilder {
     }
 }
 
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
@@ -193,6 +214,7 @@ pub(crate) struct Node {
     scene: Scene,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
+    exactly: Option<Vec<String>>,
     store: PathBuf,
     log: PathBuf,
     /// Where the running process' part of the log begins.
@@ -223,22 +245,27 @@ impl Node {
         self.log_start = self.whole_log().len();
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stowage"));
+        // Neither proxies nor settings of the machine are the test's.
+        command.env_clear();
+        if let Some(exactly) = &self.exactly {
+            command.args(exactly);
+        } else {
+            command
+                .arg("node")
+                .arg("--store")
+                .arg(&self.store)
+                .arg("--csi-socket")
+                .arg(self.socket())
+                .arg("--kubelet-dir")
+                .arg(self.scene.kubelet.root())
+                .args(["--node-id", "node-1", "--min-free", "1", "--log-format", "json"])
+                .arg("--http")
+                .arg(self.http.to_string())
+                .args(&self.arguments)
+                // Not the mirrors of whoever runs the tests.
+                .env("STOWAGE_HOSTS_DIR", "none");
+        }
         command
-            .arg("node")
-            .arg("--store")
-            .arg(&self.store)
-            .arg("--csi-socket")
-            .arg(self.socket())
-            .arg("--kubelet-dir")
-            .arg(self.scene.kubelet.root())
-            .args(["--node-id", "node-1", "--min-free", "1", "--log-format", "json"])
-            .arg("--http")
-            .arg(self.http.to_string())
-            .args(&self.arguments)
-            // Neither proxies nor settings of the machine are the test's.
-            .env_clear()
-            // Not the mirrors of whoever runs the tests.
-            .env("STOWAGE_HOSTS_DIR", "none")
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -1,5 +1,6 @@
 //! Volumes as kubelet sees them, with real mounts in a private mount namespace.
 
+mod chart;
 mod cli;
 mod cluster_tools;
 mod credentials;
