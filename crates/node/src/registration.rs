@@ -56,8 +56,10 @@ impl RegistrationOptions {
         }
     }
 
+    /// Kubelet's gRPC library sends the socket's path as `:authority`, with `%2F` for each slash. HTTP/2 servers in Rust take
+    /// per cent signs only before an `@`, and reset the stream of anything else: hence the `@`.
     fn socket(&self) -> PathBuf {
-        self.directory.join(format!("{}-reg.sock", self.driver_name))
+        self.directory.join(format!("{}@reg.sock", self.driver_name))
     }
 }
 

@@ -43,7 +43,7 @@ impl Running {
     }
 
     fn socket(&self) -> std::path::PathBuf {
-        self.directory.path().join(format!("{DRIVER_NAME}-reg.sock"))
+        self.directory.path().join(format!("{DRIVER_NAME}@reg.sock"))
     }
 
     async fn client(&self) -> RegistrationClient<Channel> {

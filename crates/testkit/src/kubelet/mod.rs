@@ -3,7 +3,7 @@
 //! Everything happens beneath one directory, kubelet's root:
 //!
 //! ```text
-//! plugins_registry/<driver>-reg.sock                         the plugin's registration socket
+//! plugins_registry/<driver>@reg.sock                         the plugin's registration socket
 //! plugins/<driver>/                                          the plugin's own
 //! pods/<uid>/volumes/kubernetes.io~csi/<name>/vol_data.json  kubelet's note of the volume
 //! pods/<uid>/volumes/kubernetes.io~csi/<name>/mount          the target, which only the driver makes
@@ -46,7 +46,7 @@ impl FakeKubelet {
 
     /// Where a driver's registration socket must appear.
     pub fn registration_socket(&self, driver: &str) -> PathBuf {
-        self.root.join("plugins_registry").join(format!("{driver}-reg.sock"))
+        self.root.join("plugins_registry").join(format!("{driver}@reg.sock"))
     }
 
     /// A driver's own directory.

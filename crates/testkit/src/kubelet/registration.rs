@@ -59,7 +59,10 @@ impl FakeKubelet {
     pub async fn register(&self, driver: &str, limit: Duration) -> Result<Plugin, RegistrationError> {
         let socket = self.registration_socket(driver);
         self.wait_for(&socket, limit).await?;
-        let registration = channel::lazily(&socket);
+        let registration = channel::by_path(&socket).map_err(|reset| RegistrationError::Call {
+            call: GET_INFO,
+            status: Box::new(Status::internal(reset)),
+        })?;
         let info: PluginInfo = call(&registration, GET_INFO, InfoRequest {}).await?;
         let outcome = self.take_on(driver, &info).await;
         let status = RegistrationStatus {
