@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod api_server;
 mod arguments;
+mod artifacts;
 mod diagnosis;
 mod events;
 mod install;
@@ -22,6 +23,7 @@ mod plugin;
 mod pods;
 mod reader;
 mod registry;
+mod removal;
 mod run;
 mod scenarios;
 mod stage;
