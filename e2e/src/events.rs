@@ -63,6 +63,13 @@ pub(crate) fn of_kubelet<'a>(events: &'a [Event], reason: &str, words: &[&str]) 
     })
 }
 
+/// The first warning, by time.
+pub(crate) fn first_warning(events: &[Event]) -> Option<String> {
+    let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let first = warnings.min_by_key(|event| event.first_timestamp.as_ref().map(|time| time.0))?;
+    Some(first.message.clone().unwrap_or_default())
+}
+
 fn is_ours(event: &Event) -> bool {
     let source = event.source.as_ref().and_then(|source| source.component.as_deref());
     source == Some(COMPONENT) || event.reporting_component.as_deref() == Some(COMPONENT)
@@ -131,6 +138,18 @@ mod tests {
         assert_eq!(fatal(&events, Some(Reason::NoSpace)), None);
         assert_eq!(fatal(&events[..1], None), None);
         assert_eq!(fatal(&[event("kubelet", "ArtifactNoSpace", "x", at)], None), None);
+    }
+
+    #[test]
+    fn the_first_warning_is_the_oldest() {
+        let warning = |message: &str, at: &str| {
+            let mut event = event("kubelet", "FailedMount", message, at);
+            event.first_timestamp = event.last_timestamp.clone();
+            event
+        };
+        let events = [warning("later", "2026-01-01T00:00:09Z"), warning("sooner", "2026-01-01T00:00:01Z")];
+        assert_eq!(first_warning(&events).as_deref(), Some("sooner"));
+        assert_eq!(first_warning(&[]), None);
     }
 
     #[test]

@@ -37,7 +37,6 @@ pub(crate) fn is_pending(pod: &Pod) -> bool {
 }
 
 /// Whether the pod has ended badly and will do nothing more.
-#[expect(dead_code)]
 pub(crate) fn has_failed(pod: &Pod) -> bool {
     phase(pod) == "Failed"
 }

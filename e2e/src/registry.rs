@@ -45,7 +45,8 @@ pub(crate) enum House {
 }
 
 /// What is stocked where: house, family, repository, bytes of the largest file.
-const STOCK: [(House, &str, &str, u64); 15] = [
+const STOCK: [(House, &str, &str, u64); 16] = [
+    (House::Open, "oras", "samples/preflight", MIB),
     (House::Open, "oras", "samples/oras", 4 * MIB),
     (House::Open, "modelpack", "samples/modelpack", 4 * MIB),
     (House::Open, "oras", "samples/static-pv", 4 * MIB),
@@ -58,8 +59,8 @@ const STOCK: [(House, &str, &str, u64); 15] = [
     (House::Open, "image", "samples/image", 8 * MIB),
     (House::Private, "oras", "samples/pull-secret", 4 * MIB),
     (House::Private, "oras", "samples/wrong-secret", 4 * MIB),
-    (House::Slow, "oras", "samples/shared", 128 * MIB),
-    (House::Slow, "oras", "samples/cut", 512 * MIB),
+    (House::Slow, "oras", "samples/shared", 256 * MIB),
+    (House::Slow, "oras", "samples/cut", 768 * MIB),
     (House::Slow, "oras", "samples/large", 2048 * MIB),
 ];
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use crate::artifacts;
+use crate::controller::Controller;
 use crate::labels;
 use crate::reader::Reader;
 use crate::registry::Sample;
@@ -25,6 +26,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const LIMIT: Duration = Duration::from_mins(5);
 
 async fn play(stage: &Stage) -> Result<Verdict> {
+    if artifacts::definition(&stage.client).await?.is_none() {
+        return Ok(Verdict::Skipped("this cluster has no CachedArtifacts".into()));
+    }
+    if !Controller::find(&stage.client, &stage.driver).await?.prefetches {
+        return Ok(Verdict::Skipped("no controller that prefetches runs in this cluster".into()));
+    }
     let sample = stage.sample("samples/cached-artifact")?;
     let (artifacts, name) = (artifacts::api(&stage.client, &stage.namespace), stage.name("prefetched"));
     let mut manifest = manifest(&name, &sample.reference);

@@ -11,6 +11,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::Scenario;
+use crate::controller::Controller;
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
@@ -25,6 +26,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const LIMIT: Duration = Duration::from_mins(3);
 
 async fn play(stage: &Stage) -> Result<Verdict> {
+    if !Controller::find(&stage.client, &stage.driver).await?.provisions {
+        return Ok(Verdict::Skipped("no controller with a provisioner runs in this cluster".into()));
+    }
     let sample = stage.sample("samples/storage-class")?;
     let class = stage.global_name("class");
     let claim = stage.name("claimed");

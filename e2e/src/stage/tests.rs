@@ -1,5 +1,6 @@
 use super::*;
 use crate::api_server::{ApiServer, list};
+use crate::events::Reason;
 
 const PODS: &str = "/api/v1/namespaces/ns/pods";
 const EVENTS: &str = "/api/v1/namespaces/ns/events";

@@ -68,7 +68,7 @@ impl Stage {
     }
 
     /// Adds the end of the log to a failure, and ends a wait that an event of ours says is in vain.
-    async fn explained(&self, pod: &Pod, look: Look<()>) -> Result<Look<()>> {
+    pub(crate) async fn explained(&self, pod: &Pod, look: Look<()>) -> Result<Look<()>> {
         match look {
             Look::Found(()) => Ok(Look::Found(())),
             Look::NotYet(seen) if pods::is_pending(pod) => {
