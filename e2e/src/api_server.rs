@@ -67,6 +67,11 @@ impl ApiServer {
 }
 
 impl Call {
+    /// Whether it is this one.
+    pub(crate) fn is(&self, method: &str, path: &str) -> bool {
+        (self.method.as_str(), self.path.as_str()) == (method, path)
+    }
+
     /// What was sent; null when it was no JSON.
     pub(crate) fn body(&self) -> &Value {
         &self.body

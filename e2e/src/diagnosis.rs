@@ -1,4 +1,6 @@
-//! What is kept of a failure: events, pods and logs of the namespaces that took part.
+//! What is kept of a failure: events, objects and logs of the namespaces that took part, and what belongs to the cluster.
+
+mod objects;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,7 +25,9 @@ pub(crate) async fn collect(client: &Client, namespaces: &[&str], directory: &Pa
         let found = Namespace::read(client, namespace).await;
         essence.push_str(&found.essence());
         found.write(&directory.join(namespace))?;
+        objects::of_namespace(client, namespace, &directory.join(namespace)).await?;
     }
+    objects::of_cluster(client, &directory.join("cluster")).await?;
     Ok(essence)
 }
 
@@ -127,6 +131,13 @@ mod tests {
         })
     }
 
+    /// Answers for the kinds that [`objects`] reads.
+    async fn objects(server: &ApiServer) {
+        for _ in 0..9 {
+            server.next().await.answer(200, &list("List", &[]));
+        }
+    }
+
     #[tokio::test]
     async fn events_pods_and_the_logs_of_both_runs_are_kept() {
         let (server, directory) = (ApiServer::new(), tempfile::tempdir().unwrap());
@@ -145,6 +156,7 @@ mod tests {
             let before = server.expect("GET", &format!("{base}/pods/reader/log")).await;
             assert!(before.query().contains("previous=true"), "{}", before.query());
             before.refuse(400, "BadRequest", "previous terminated container not found");
+            objects(&server).await;
         });
         server.nothing_more();
         let essence = essence.unwrap();
@@ -164,6 +176,7 @@ mod tests {
         let (essence, ()) = tokio::join!(collect(&client, &["ns"], directory.path()), async {
             server.next().await.refuse(403, "Forbidden", "not your events");
             server.next().await.refuse(403, "Forbidden", "not your pods");
+            objects(&server).await;
         });
         let essence = essence.unwrap();
         assert!(essence.contains("not your events") && essence.contains("not your pods"), "{essence}");

@@ -14,6 +14,7 @@ pub(crate) enum Reason {
     AccessDenied,
     NotFound,
     Rejected,
+    NoSpace,
 }
 
 impl Reason {
@@ -25,6 +26,7 @@ impl Reason {
             Self::AccessDenied => "ArtifactAccessDenied",
             Self::NotFound => "ArtifactNotFound",
             Self::Rejected => "ArtifactRejected",
+            Self::NoSpace => "ArtifactNoSpace",
         }
     }
 }
@@ -37,6 +39,35 @@ pub(crate) fn matching<'a>(events: &'a [Event], reason: Reason, words: &[&str]) 
             && event.reason.as_deref() == Some(reason.as_str())
             && words.iter().all(|word| message.contains(word))
     })
+}
+
+/// What an event of ours says that no waiting mends, unless it is the one that is waited for.
+pub(crate) fn fatal(events: &[Event], awaited: Option<Reason>) -> Option<String> {
+    let reasons = [Reason::NoSpace, Reason::Rejected];
+    let mut unwanted = reasons.into_iter().filter(|&reason| Some(reason) != awaited);
+    let event = unwanted.find_map(|reason| matching(events, reason, &[]))?;
+    Some(format!(
+        "{}: {}",
+        event.reason.as_deref().unwrap_or_default(),
+        event.message.as_deref().unwrap_or_default()
+    ))
+}
+
+/// The event of kubelet with this reason whose message has one of the words.
+pub(crate) fn of_kubelet<'a>(events: &'a [Event], reason: &str, words: &[&str]) -> Option<&'a Event> {
+    events.iter().find(|event| {
+        let message = event.message.as_deref().unwrap_or_default();
+        !is_ours(event)
+            && event.reason.as_deref() == Some(reason)
+            && words.iter().any(|word| message.contains(word))
+    })
+}
+
+/// The first warning, by time.
+pub(crate) fn first_warning(events: &[Event]) -> Option<String> {
+    let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let first = warnings.min_by_key(|event| event.first_timestamp.as_ref().map(|time| time.0))?;
+    Some(first.message.clone().unwrap_or_default())
 }
 
 fn is_ours(event: &Event) -> bool {
@@ -94,6 +125,44 @@ mod tests {
         assert!(matching(&events, Reason::NotFound, &["a.io/c"]).is_none());
         assert!(matching(&events, Reason::AccessDenied, &[]).is_none());
         assert!(matching(&events[..1], Reason::NotFound, &[]).is_none(), "kubelet's is not ours");
+    }
+
+    #[test]
+    fn what_no_waiting_mends_is_told_unless_it_is_what_is_waited_for() {
+        let at = "2026-01-01T00:00:00Z";
+        let events = [
+            event("stowage", "ArtifactPulling", "on its way", at),
+            event("stowage", "ArtifactNoSpace", "2 GiB are needed", at),
+        ];
+        assert_eq!(fatal(&events, None).as_deref(), Some("ArtifactNoSpace: 2 GiB are needed"));
+        assert_eq!(fatal(&events, Some(Reason::NoSpace)), None);
+        assert_eq!(fatal(&events[..1], None), None);
+        assert_eq!(fatal(&[event("kubelet", "ArtifactNoSpace", "x", at)], None), None);
+    }
+
+    #[test]
+    fn the_first_warning_is_the_oldest() {
+        let warning = |message: &str, at: &str| {
+            let mut event = event("kubelet", "FailedMount", message, at);
+            event.first_timestamp = event.last_timestamp.clone();
+            event
+        };
+        let events = [warning("later", "2026-01-01T00:00:09Z"), warning("sooner", "2026-01-01T00:00:01Z")];
+        assert_eq!(first_warning(&events).as_deref(), Some("sooner"));
+        assert_eq!(first_warning(&[]), None);
+    }
+
+    #[test]
+    fn an_event_of_kubelet_counts_by_reason_and_any_word() {
+        let at = "2026-01-01T00:00:00Z";
+        let message = "rpc error: code = DeadlineExceeded desc = a:v1 is still being pulled";
+        let events = [event("kubelet", "FailedMount", message, at)];
+        assert!(of_kubelet(&events, "FailedMount", &["DeadlineExceeded", "other"]).is_some());
+        assert!(of_kubelet(&events, "FailedMount", &["other"]).is_none());
+        assert!(of_kubelet(&events, "Failed", &["DeadlineExceeded"]).is_none());
+        assert!(
+            of_kubelet(&[event("stowage", "FailedMount", message, at)], "FailedMount", &["rpc"]).is_none()
+        );
     }
 
     #[test]

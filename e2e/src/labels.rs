@@ -20,6 +20,11 @@ pub(crate) fn selector(run: &str, scenario: &str) -> String {
     format!("{RUN}={run},{SCENARIO}={scenario}")
 }
 
+/// A name that no other scenario gives: what one leaves behind is in nobody's way.
+pub(crate) fn name(scenario: &str, short: &str) -> String {
+    format!("{scenario}-{short}")
+}
+
 /// Adds the labels of a run, and of a scenario, to a manifest.
 pub(crate) fn mark(manifest: &mut Value, run: &str, scenario: &str) {
     let metadata = &mut manifest["metadata"];

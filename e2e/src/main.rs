@@ -1,10 +1,14 @@
 //! End-to-end tests of Stowage in any cluster that a kubeconfig leads to.
 //!
 //! The run makes two namespaces of its own and, in one of them, a registry out of the image under test, which stocks
-//! itself. Each scenario then shows one promise with pods that run the same image: no other image is needed. A scenario
-//! that fails says what it waited for and leaves events, pods and logs in `--output`.
+//! itself. Each scenario then shows one promise with pods that run the same image. With `--install` the chart's
+//! external-provisioner is a second image (`--provisioner-image`, `--without-provisioner`); no other is needed. A scenario
+//! that fails says what it waited for and leaves events, objects and logs in `--output`.
 //!
-//! Exit codes: 0 everything held, 1 a scenario failed or none could be played, 2 usage, 3 the run itself could not be set up.
+//! Ctrl-C and SIGTERM end the scenario, and everything is taken away; a second one ends that, too.
+//!
+//! Exit codes: 0 everything held, 1 a scenario failed or was not played, or what the run made does not go, 2 usage, 3 the
+//! run itself could not be set up, 130 somebody ended it.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -14,17 +18,24 @@
 #[cfg(test)]
 mod api_server;
 mod arguments;
+mod artifacts;
+mod controller;
 mod diagnosis;
 mod events;
 mod install;
 mod labels;
 mod plugin;
 mod pods;
+mod preflight;
 mod reader;
+mod record;
 mod registry;
+mod removal;
 mod run;
 mod scenarios;
+mod signals;
 mod stage;
+mod teardown;
 mod verdict;
 mod wait;
 mod world;
@@ -34,9 +45,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::arguments::Arguments;
+use crate::run::Ended;
 
 /// The run could not be set up.
 const NO_RUN: u8 = 3;
+/// A signal ended the run.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -48,8 +62,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match play(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Ended::Held) => ExitCode::SUCCESS,
+        Ok(Ended::Failed) => ExitCode::FAILURE,
+        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("stowage-e2e: {error:#}");
             ExitCode::from(NO_RUN)
@@ -57,8 +72,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn play(arguments: &Arguments) -> anyhow::Result<bool> {
-    let chosen = scenarios::chosen(&arguments.only)?;
+fn play(arguments: &Arguments) -> anyhow::Result<Ended> {
+    let chosen = scenarios::chosen(&arguments.only, &arguments.must_play)?;
     // clap demands it wherever something is played.
     let image = arguments.image.as_deref().unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

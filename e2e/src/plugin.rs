@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -14,6 +14,8 @@ use crate::wait::{Look, Wait};
 
 /// The labels of the node plugin's DaemonSet and pods.
 const LABELS: &str = "app.kubernetes.io/name=stowage,app.kubernetes.io/component=node";
+/// The annotation by which a rollout is begun.
+const ROLLED: &str = "stowage.dev/e2e-rolled";
 /// How long a rollout over all nodes may take.
 const ROLLOUT: Duration = Duration::from_mins(10);
 /// How long one plugin may take to come back.
@@ -25,32 +27,47 @@ pub(crate) struct Plugin {
     client: Client,
     namespace: String,
     daemonset: String,
+    /// The labels of its pods.
+    labels: String,
 }
 
 impl Plugin {
-    /// Finds the one DaemonSet with our labels.
-    pub(crate) async fn find(client: &Client) -> Result<Self> {
+    /// Finds the one DaemonSet with our labels whose program serves the driver.
+    pub(crate) async fn find(client: &Client, driver: &str) -> Result<Self> {
         let all: Api<DaemonSet> = Api::all(client.clone());
         let found =
-            all.list(&ListParams::default().labels(LABELS)).await.context("cannot list DaemonSets")?;
-        match found.items.as_slice() {
+            all.list(&ListParams::default().labels(LABELS)).await.context("cannot list DaemonSets")?.items;
+        let ours: Vec<&DaemonSet> = found.iter().filter(|one| serves(one, driver)).collect();
+        match ours.as_slice() {
             [one] => {
                 let metadata = &one.metadata;
+                let wanted = one.spec.iter().flat_map(|spec| spec.selector.match_labels.iter().flatten());
+                let labels: Vec<String> = wanted.map(|(key, value)| format!("{key}={value}")).collect();
                 Ok(Self {
                     client: client.clone(),
                     namespace: metadata.namespace.clone().unwrap_or_default(),
                     daemonset: metadata.name.clone().unwrap_or_default(),
+                    labels: labels.join(","),
                 })
             }
-            [] => bail!("no DaemonSet has the labels {LABELS}: install the chart, or let --install do it"),
-            several => bail!("{} DaemonSets have the labels {LABELS}: leave one", several.len()),
+            [] => bail!(
+                "no DaemonSet with the labels {LABELS} serves {driver}: install the chart, or let --install do it"
+            ),
+            several => {
+                bail!("{} DaemonSets with the labels {LABELS} serve {driver}: leave one", several.len())
+            }
         }
     }
 
     /// One that was not looked for.
     #[cfg(test)]
     pub(crate) fn for_tests(client: Client) -> Self {
-        Self { client, namespace: "system".into(), daemonset: "stowage-node".into() }
+        Self {
+            client,
+            namespace: "system".into(),
+            daemonset: "stowage-node".into(),
+            labels: "app=node".into(),
+        }
     }
 
     /// Where it is installed.
@@ -58,10 +75,13 @@ impl Plugin {
         &self.namespace
     }
 
-    /// Its pods, one a node.
+    /// Its pods, one a node, without those that failed.
     pub(crate) async fn pods(&self) -> Result<Vec<Pod>> {
-        let pods = self.api::<Pod>().list(&ListParams::default().labels(LABELS)).await;
-        Ok(pods.context("cannot list the plugin's pods")?.items)
+        let pods = self.api::<Pod>().list(&ListParams::default().labels(&self.labels)).await;
+        let mut pods = pods.context("cannot list the plugin's pods")?.items;
+        // The DaemonSet replaces one that kubelet refused.
+        pods.retain(|pod| !pods::has_failed(pod));
+        Ok(pods)
     }
 
     /// Waits until every node has a ready plugin of the newest kind.
@@ -75,7 +95,16 @@ impl Plugin {
 
     /// Changes the pod template, as an upgrade does.
     pub(crate) async fn roll(&self, mark: &str) -> Result<()> {
-        let annotations = json!({ "stowage.dev/e2e-rolled": mark });
+        self.annotate(Some(mark)).await
+    }
+
+    /// Takes back what [`Self::roll`] changed, which is one rollout more.
+    pub(crate) async fn unroll(&self) -> Result<()> {
+        self.annotate(None).await
+    }
+
+    async fn annotate(&self, mark: Option<&str>) -> Result<()> {
+        let annotations = json!({ ROLLED: mark });
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
         self.api::<DaemonSet>()
             .patch(&self.daemonset, &PatchParams::default(), &Patch::Merge(&patch))
@@ -114,6 +143,17 @@ impl Plugin {
     }
 }
 
+fn serves(daemonset: &DaemonSet, driver: &str) -> bool {
+    let pod = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.is_some_and(|pod| is_of_driver(&pod.containers, driver))
+}
+
+/// Whether one of the containers was told to be this driver.
+pub(crate) fn is_of_driver(containers: &[Container], driver: &str) -> bool {
+    let name = format!("--driver-name={driver}");
+    containers.iter().flat_map(|container| container.args.iter().flatten()).any(|argument| *argument == name)
+}
+
 /// How far a rollout is.
 fn rollout(daemonset: &DaemonSet) -> Look<()> {
     let Some(status) = &daemonset.status else { return Look::NotYet("the DaemonSet has no status".into()) };
@@ -139,6 +179,10 @@ mod tests {
         json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet",
             "metadata": { "name": "stowage-node", "namespace": "system", "generation": generation },
+            "spec": {
+                "selector": { "matchLabels": { "app": "node", "release": "r" } },
+                "template": { "spec": { "containers": [{ "name": "c", "args": ["--driver-name=ours"] }] } },
+            },
             "status": status,
         })
     }
@@ -167,10 +211,10 @@ mod tests {
     #[tokio::test]
     async fn a_cluster_without_the_plugin_or_with_two_is_refused() {
         let server = ApiServer::new();
-        for (count, words) in [(0, "let --install do it"), (2, "2 DaemonSets have the labels")] {
+        for (count, words) in [(0, "let --install do it"), (2, "2 DaemonSets with the labels")] {
             let client = server.client();
             let items = vec![daemonset(1, &json!(null)); count];
-            let (found, ()) = tokio::join!(Plugin::find(&client), async {
+            let (found, ()) = tokio::join!(Plugin::find(&client, "ours"), async {
                 let call = server.expect("GET", "/apis/apps/v1/daemonsets").await;
                 assert!(call.query().contains("component%3Dnode"), "{}", call.query());
                 call.answer(200, &list("DaemonSetList", &items));
@@ -178,6 +222,28 @@ mod tests {
             let error = found.err().unwrap().to_string();
             assert!(error.contains(words), "{error}");
         }
+        server.nothing_more();
+    }
+
+    #[tokio::test]
+    async fn the_plugin_is_the_one_of_the_driver_and_its_pods_have_its_labels() {
+        let server = ApiServer::new();
+        let client = server.client();
+        let mut theirs = daemonset(1, &json!(null));
+        theirs["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--driver-name=theirs"]);
+        let items = [theirs, daemonset(1, &json!(null))];
+        let found = async { Plugin::find(&client, "ours").await.unwrap().pods().await.unwrap() };
+        let (pods, ()) = tokio::join!(found, async {
+            let daemonsets = server.expect("GET", "/apis/apps/v1/daemonsets").await;
+            daemonsets.answer(200, &list("DaemonSetList", &items));
+            let call = server.expect("GET", "/api/v1/namespaces/system/pods").await;
+            assert!(call.query().contains("app%3Dnode%2Crelease%3Dr"), "{}", call.query());
+            let mut failed = pod("failed", "a", false);
+            failed["status"]["phase"] = json!("Failed");
+            call.answer(200, &list("PodList", &[failed, pod("new", "a", true)]));
+        });
+        let names: Vec<_> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        assert_eq!(names, ["new"]);
         server.nothing_more();
     }
 

@@ -31,6 +31,35 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// Whether no container of the pod has started yet.
+pub(crate) fn is_pending(pod: &Pod) -> bool {
+    phase(pod) == "Pending"
+}
+
+/// Whether the pod has ended badly and will do nothing more.
+pub(crate) fn has_failed(pod: &Pod) -> bool {
+    phase(pod) == "Failed"
+}
+
+/// What stays the same for as long as a pod and its containers live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    uid: String,
+    containers: Vec<String>,
+}
+
+impl Life {
+    /// The life of a pod that runs.
+    pub(crate) fn of(pod: &Pod) -> Option<Self> {
+        if phase(pod) != "Running" {
+            return None;
+        }
+        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+        let containers = statuses.iter().map(|container| container.container_id.clone());
+        Some(Self { uid: pod.metadata.uid.clone()?, containers: containers.collect::<Option<_>>()? })
+    }
+}
+
 /// The node that the pod is on.
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
@@ -102,6 +131,23 @@ mod tests {
             assert_eq!(why, "pod p is Failed; c ended with 1 (Error: other bytes)");
         }
         assert_eq!(restarts(&failed), 2);
+    }
+
+    #[test]
+    fn another_container_is_another_life_and_a_pod_that_does_not_run_has_none() {
+        let life = |uid: &str, phase: &str, container: &str| {
+            let mut pod = pod(&json!({ "phase": phase, "containerStatuses": [{
+                "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "containerID": container,
+            }]}));
+            pod.metadata.uid = Some(uid.into());
+            Life::of(&pod)
+        };
+        let first = life("u", "Running", "containerd://1");
+        assert!(first.is_some());
+        assert_eq!(first, life("u", "Running", "containerd://1"));
+        assert_ne!(first, life("u", "Running", "containerd://2"));
+        assert_ne!(first, life("v", "Running", "containerd://1"));
+        assert_eq!(life("u", "Failed", "containerd://1"), None);
     }
 
     #[test]

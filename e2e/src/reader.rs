@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::labels;
 use crate::registry::Sample;
 
 /// Where the volume is mounted in a reader.
@@ -18,7 +19,7 @@ enum Source {
     Image(String),
 }
 
-/// A pod to be.
+/// A pod to be. Its names are short; the scenario is put in front of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     name: String,
@@ -99,13 +100,18 @@ impl Reader {
         self
     }
 
-    /// The pod's name.
+    /// Whether it was told where to run.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The pod's short name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The manifest.
-    pub(crate) fn manifest(&self, image: &str, driver: &str) -> Value {
+    /// The manifest, for this scenario.
+    pub(crate) fn manifest(&self, scenario: &str, image: &str, driver: &str) -> Value {
         let mut arguments = vec![json!("probe-volume"), json!(format!("--path={MOUNT}"))];
         arguments.extend(self.arguments.iter().map(|argument| json!(argument)));
         let mut mount = json!({ "name": "volume", "mountPath": MOUNT });
@@ -129,7 +135,7 @@ impl Reader {
                 },
                 "volumeMounts": [mount],
             }],
-            "volumes": [self.volume(driver)],
+            "volumes": [self.volume(scenario, driver)],
         });
         if let Some(node) = &self.node {
             spec["tolerations"] = json!([{ "operator": "Exists" }]);
@@ -139,7 +145,8 @@ impl Reader {
                 }],
             }}});
         }
-        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": self.name }, "spec": spec })
+        let name = labels::name(scenario, &self.name);
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec })
     }
 
     /// As the restricted Pod Security standard wants it, unless the reader has to be root.
@@ -153,7 +160,7 @@ impl Reader {
         })
     }
 
-    fn volume(&self, driver: &str) -> Value {
+    fn volume(&self, scenario: &str, driver: &str) -> Value {
         match &self.source {
             Source::Inline(attributes, secret) => {
                 let attributes: serde_json::Map<String, Value> =
@@ -163,11 +170,12 @@ impl Reader {
                     csi["readOnly"] = json!(true);
                 }
                 if let Some(name) = secret {
-                    csi["nodePublishSecretRef"] = json!({ "name": name });
+                    csi["nodePublishSecretRef"] = json!({ "name": labels::name(scenario, name) });
                 }
                 json!({ "name": "volume", "csi": csi })
             }
             Source::Claim(claim) => {
+                let claim = labels::name(scenario, claim);
                 json!({ "name": "volume", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })
             }
             Source::Image(reference) => {
@@ -194,7 +202,7 @@ mod tests {
     }
 
     fn pod(reader: &Reader) -> Pod {
-        serde_json::from_value(reader.manifest("img", "csi.stowage.dev")).unwrap()
+        serde_json::from_value(reader.manifest("play", "img", "csi.stowage.dev")).unwrap()
     }
 
     #[test]
@@ -206,7 +214,7 @@ mod tests {
         let attributes = csi.volume_attributes.unwrap();
         assert_eq!(attributes["reference"], "10.0.0.1:5000/a:v1");
         assert_eq!(attributes["pullPolicy"], "Never");
-        assert_eq!(csi.node_publish_secret_ref.unwrap().name, "s");
+        assert_eq!(csi.node_publish_secret_ref.unwrap().name, "play-s");
         let container = &spec.containers[0];
         let expected = ["--exact", "--expect=a.txt=sha256:a.txt", "--expect=b=c=sha256:b=c", "--hold"];
         assert_eq!(container.args.as_ref().unwrap()[..2], ["probe-volume", "--path=/volume"]);
@@ -222,7 +230,11 @@ mod tests {
 
     #[test]
     fn readers_meet_the_restricted_standard_unless_they_have_to_be_root() {
-        let restricted = pod(&Reader::claim("r", "c")).spec.unwrap();
+        let claims = pod(&Reader::claim("r", "c"));
+        assert_eq!(claims.metadata.name.as_deref(), Some("play-r"));
+        let restricted = claims.spec.unwrap();
+        let claim = restricted.volumes.as_ref().unwrap()[0].persistent_volume_claim.as_ref().unwrap();
+        assert_eq!(claim.claim_name, "play-c");
         let security = restricted.security_context.unwrap();
         assert_eq!((security.run_as_non_root, security.run_as_user), (Some(true), Some(65532)));
         assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");

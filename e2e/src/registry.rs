@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Request;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::PostParams;
@@ -45,7 +45,8 @@ pub(crate) enum House {
 }
 
 /// What is stocked where: house, family, repository, bytes of the largest file.
-const STOCK: [(House, &str, &str, u64); 15] = [
+const STOCK: [(House, &str, &str, u64); 16] = [
+    (House::Open, "oras", "samples/preflight", MIB),
     (House::Open, "oras", "samples/oras", 4 * MIB),
     (House::Open, "modelpack", "samples/modelpack", 4 * MIB),
     (House::Open, "oras", "samples/static-pv", 4 * MIB),
@@ -58,8 +59,8 @@ const STOCK: [(House, &str, &str, u64); 15] = [
     (House::Open, "image", "samples/image", 8 * MIB),
     (House::Private, "oras", "samples/pull-secret", 4 * MIB),
     (House::Private, "oras", "samples/wrong-secret", 4 * MIB),
-    (House::Slow, "oras", "samples/shared", 128 * MIB),
-    (House::Slow, "oras", "samples/cut", 512 * MIB),
+    (House::Slow, "oras", "samples/shared", 256 * MIB),
+    (House::Slow, "oras", "samples/cut", 768 * MIB),
     (House::Slow, "oras", "samples/large", 2048 * MIB),
 ];
 
@@ -107,6 +108,13 @@ pub(crate) struct SampleFile {
 }
 
 impl Sample {
+    /// Its reference by digest.
+    pub(crate) fn pinned(&self) -> String {
+        let end = self.reference.rfind('/').unwrap_or(0);
+        let colon = self.reference[end..].find(':').map_or(self.reference.len(), |colon| end + colon);
+        format!("{}@{}", &self.reference[..colon], self.digest)
+    }
+
     /// Its largest file.
     pub(crate) fn largest(&self) -> Result<&SampleFile> {
         self.files.iter().max_by_key(|file| file.size).context("the sample has no file")
@@ -206,6 +214,9 @@ impl Registry {
     pub(crate) async fn bytes_served(&self, repository: &str, digest: &str) -> Result<u64> {
         let (house, _) =
             self.samples.get(repository).with_context(|| format!("the registry has no {repository}"))?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let pod = pods.get(NAME).await.context("the registry's pod is not there")?;
+        ensure!(pods::restarts(&pod) == 0, "the registry was restarted, and its books begin anew");
         let traffic: Traffic = self.book(*house, "traffic").await?;
         traffic
             .bytes_served
@@ -257,6 +268,8 @@ fn pod(image: &str, run: &str) -> Value {
         "spec": {
             "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
+            // A cluster may have no node without a taint.
+            "tolerations": [{ "operator": "Exists" }],
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
                 "seccompProfile": { "type": "RuntimeDefault" },
@@ -275,6 +288,8 @@ fn container(house: House, image: &str, run: &str) -> Value {
         format!("--listen=0.0.0.0:{}", house.port()),
         format!("--books=0.0.0.0:{}", house.books()),
         format!("--salt={run}"),
+        // Nodes remember tags, and their stores outlive a run: a name that no other run had.
+        format!("--tag={run}"),
     ];
     let own = STOCK.iter().filter(|(of, ..)| *of == house);
     arguments
@@ -313,6 +328,7 @@ mod tests {
         let slow = spec.containers[2].args.clone().unwrap();
         assert!(slow.contains(&"--sample=oras:samples/large:2147483648".to_owned()), "{slow:?}");
         assert!(slow.contains(&"--rate=1200000".to_owned()), "{slow:?}");
+        assert!(slow.contains(&"--tag=run-1".to_owned()), "{slow:?}");
         assert!(!slow.iter().any(|argument| argument.starts_with("--user")), "{slow:?}");
         let service: Service = serde_json::from_value(service("run-1", Some([10, 96, 0, 9].into()))).unwrap();
         let spec = service.spec.unwrap();
@@ -336,16 +352,38 @@ mod tests {
         let asked = async {
             let served = registry.bytes_served("samples/shared", "sha256:a").await.unwrap();
             let unknown = registry.bytes_served("samples/shared", "sha256:b").await.unwrap_err();
-            (served, unknown.to_string())
+            let anew = registry.bytes_served("samples/shared", "sha256:a").await.unwrap_err();
+            (served, unknown.to_string(), anew.to_string())
+        };
+        let pod = |restarts: i32| {
+            json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "registry" }, "status": {
+                "phase": "Running", "containerStatuses": [{
+                    "name": "slow", "image": "i", "imageID": "", "ready": true, "restartCount": restarts,
+                }],
+            }})
         };
         let books = json!({ "requests": 3, "bytesServed": { "sha256:a": 42 } });
         let path = "/api/v1/namespaces/ns/pods/registry:5082/proxy/traffic";
         let (answers, ()) = tokio::join!(asked, async {
-            server.expect("GET", path).await.answer(200, &books);
-            server.expect("GET", path).await.answer(200, &books);
+            for _ in 0..2 {
+                server.expect("GET", "/api/v1/namespaces/ns/pods/registry").await.answer(200, &pod(0));
+                server.expect("GET", path).await.answer(200, &books);
+            }
+            server.expect("GET", "/api/v1/namespaces/ns/pods/registry").await.answer(200, &pod(1));
         });
-        assert_eq!(answers, (42, "the registry's books do not know sha256:b".to_owned()));
+        let unknown = "the registry's books do not know sha256:b".to_owned();
+        let anew = "the registry was restarted, and its books begin anew".to_owned();
+        assert_eq!(answers, (42, unknown, anew));
         server.nothing_more();
+    }
+
+    #[test]
+    fn a_pinned_reference_has_the_digest_in_place_of_the_tag() {
+        let sample = |reference: &str| {
+            Sample { reference: reference.into(), digest: "sha256:a".into(), files: Vec::new() }.pinned()
+        };
+        assert_eq!(sample("10.96.0.9:5000/samples/a:v1"), "10.96.0.9:5000/samples/a@sha256:a");
+        assert_eq!(sample("[fd00::9]:5000/samples/a:v1"), "[fd00::9]:5000/samples/a@sha256:a");
     }
 
     #[tokio::test]

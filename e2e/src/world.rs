@@ -1,20 +1,14 @@
 //! What a run makes around its scenarios, and takes away again.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 
 use crate::labels;
-use crate::wait::{Look, Wait};
-
-/// How long the end of everything that a scenario made may take.
-const END: Duration = Duration::from_mins(3);
+use crate::removal::{self, gone};
 
 /// The run, in one cluster.
 #[derive(Clone)]
@@ -72,23 +66,47 @@ impl World {
 
     /// Takes away what a scenario made: pods first, since they use the rest.
     pub(crate) async fn sweep(&self, scenario: &str) -> Result<()> {
-        let selector = labels::selector(&self.run, scenario);
+        let (client, selector) = (&self.client, labels::selector(&self.run, scenario));
         for namespace in [&self.namespace, &self.restricted()] {
-            gone::<Pod>(&Api::namespaced(self.client.clone(), namespace), &selector).await?;
+            removal::artifacts_gone(client, namespace, &selector).await?;
+            gone::<Pod>(&Api::namespaced(client.clone(), namespace), &selector).await?;
+            gone::<Secret>(&Api::namespaced(client.clone(), namespace), &selector).await?;
         }
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &self.namespace);
         gone(&claims, &selector).await?;
-        gone::<PersistentVolume>(&Api::all(self.client.clone()), &selector).await?;
-        gone::<StorageClass>(&Api::all(self.client.clone()), &selector).await
+        let classes = format!("{}-{scenario}-", self.run);
+        let provisioned = removal::provisioned_gone(client, &classes).await;
+        gone::<PersistentVolume>(&Api::all(client.clone()), &selector).await?;
+        gone::<StorageClass>(&Api::all(client.clone()), &selector).await?;
+        provisioned
     }
 
     /// Takes the namespaces of the run away, and what belongs to the cluster; not that of the plugin, which is needed
-    /// for it.
+    /// for it. What fails keeps nothing else from going.
     pub(crate) async fn end(&self) -> Result<()> {
-        let own = format!("{}={}", labels::RUN, self.run);
-        gone::<Namespace>(&Api::all(self.client.clone()), &own).await?;
-        gone::<PersistentVolume>(&Api::all(self.client.clone()), &own).await?;
-        gone::<StorageClass>(&Api::all(self.client.clone()), &own).await
+        let (client, own) = (&self.client, format!("{}={}", labels::RUN, self.run));
+        let all = [
+            gone::<Namespace>(&Api::all(client.clone()), &own).await,
+            removal::provisioned_gone(client, &format!("{}-", self.run)).await,
+            gone::<PersistentVolume>(&Api::all(client.clone()), &own).await,
+            gone::<StorageClass>(&Api::all(client.clone()), &own).await,
+        ];
+        let failures: Vec<String> =
+            all.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
+    }
+
+    /// The pods that are left in the namespaces of the run.
+    pub(crate) async fn pods_left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for namespace in [&self.namespace, &self.restricted()] {
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let pods =
+                pods.list(&ListParams::default()).await.context("cannot list the pods that are left")?;
+            left.extend(pods.items.into_iter().filter_map(|pod| pod.metadata.name));
+        }
+        Ok(left)
     }
 
     /// Takes the namespace of the plugin away.
@@ -100,37 +118,6 @@ impl World {
     fn plugin_run(&self) -> String {
         format!("{}-plugin", self.run)
     }
-}
-
-/// Deletes all objects with these labels and waits until they are gone.
-async fn gone<K>(api: &Api<K>, selector: &str) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let ours = ListParams::default().labels(selector);
-    let kind = K::kind(&()).into_owned();
-    let names = async || -> Result<Vec<String>> {
-        let items = api.list(&ours).await?.items;
-        Ok(items.into_iter().filter_map(|item| item.meta().name.clone()).collect())
-    };
-    // One by one: namespaces cannot be deleted as a collection.
-    for name in names().await? {
-        match api.delete(&name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            deleted => drop(deleted.with_context(|| format!("cannot delete {kind} {name}"))?),
-        }
-    }
-    Wait::new(format!("every {kind} with {selector} is gone"), END)
-        .until(async || {
-            let left = names().await?;
-            Ok(if left.is_empty() {
-                Look::Found(())
-            } else {
-                Look::NotYet(format!("{} are left", left.join(", ")))
-            })
-        })
-        .await?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -184,6 +171,11 @@ mod tests {
         let world = world(&server);
         let empty = |kind: &str| list(&format!("{kind}List"), &[]);
         let (swept, ()) = tokio::join!(world.sweep("static-pv"), async {
+            let artifacts = |namespace: &str| {
+                format!("/apis/stowage.dev/v1alpha1/namespaces/{namespace}/cachedartifacts")
+            };
+            let refused = server.expect("GET", &artifacts("e2e")).await;
+            refused.refuse(404, "NotFound", "no such kind");
             let pods = "/api/v1/namespaces/e2e/pods";
             let call = server.expect("GET", pods).await;
             let ours = "stowage.dev%2Fe2e-run%3Dr1%2Cstowage.dev%2Fe2e-scenario%3Dstatic-pv";
@@ -192,17 +184,55 @@ mod tests {
             server.expect("DELETE", &format!("{pods}/one")).await.answer(200, &named("Pod", "one"));
             server.expect("GET", pods).await.answer(200, &list("PodList", &[named("Pod", "one")]));
             server.expect("GET", pods).await.answer(200, &empty("Pod"));
+            let secrets = "/api/v1/namespaces/e2e/secrets";
+            server.expect("GET", secrets).await.answer(200, &list("SecretList", &[named("Secret", "right")]));
+            server.expect("DELETE", &format!("{secrets}/right")).await.answer(200, &named("Secret", "right"));
+            server.expect("GET", secrets).await.answer(200, &empty("Secret"));
             for (path, kind) in [
+                (artifacts("e2e-restricted").as_str(), "CachedArtifact"),
                 ("/api/v1/namespaces/e2e-restricted/pods", "Pod"),
+                ("/api/v1/namespaces/e2e-restricted/secrets", "Secret"),
                 ("/api/v1/namespaces/e2e/persistentvolumeclaims", "PersistentVolumeClaim"),
+                ("/api/v1/persistentvolumes", "PersistentVolume"),
                 ("/api/v1/persistentvolumes", "PersistentVolume"),
                 ("/apis/storage.k8s.io/v1/storageclasses", "StorageClass"),
             ] {
                 server.expect("GET", path).await.answer(200, &empty(kind));
-                server.expect("GET", path).await.answer(200, &empty(kind));
             }
         });
         swept.unwrap();
+        server.nothing_more();
+    }
+
+    #[tokio::test]
+    async fn what_does_not_go_keeps_nothing_else_from_going() {
+        let server = ApiServer::new();
+        let world = world(&server);
+        let (ended, ()) = tokio::join!(world.end(), async {
+            server.expect("GET", "/api/v1/namespaces").await.refuse(403, "Forbidden", "not your namespaces");
+            for _ in 0..2 {
+                let volumes = server.expect("GET", "/api/v1/persistentvolumes").await;
+                volumes.answer(200, &list("PersistentVolumeList", &[]));
+            }
+            let classes = server.expect("GET", "/apis/storage.k8s.io/v1/storageclasses").await;
+            classes.refuse(403, "Forbidden", "not your classes");
+        });
+        let error = ended.unwrap_err().to_string();
+        assert!(error.contains("not your namespaces") && error.contains("not your classes"), "{error}");
+        server.nothing_more();
+    }
+
+    #[tokio::test]
+    async fn pods_that_are_left_are_found_in_both_namespaces() {
+        let server = ApiServer::new();
+        let world = world(&server);
+        let (left, ()) = tokio::join!(world.pods_left(), async {
+            for namespace in ["e2e", "e2e-restricted"] {
+                let call = server.expect("GET", &format!("/api/v1/namespaces/{namespace}/pods")).await;
+                call.answer(200, &list("PodList", &[named("Pod", namespace)]));
+            }
+        });
+        assert_eq!(left.unwrap(), ["e2e", "e2e-restricted"]);
         server.nothing_more();
     }
 }

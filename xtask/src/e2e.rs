@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// An image that the cluster can pull; with kind, one that is here, in place of a new one.
     #[arg(long, value_name = "REF", required_if_eq("provider", "existing"))]
     image: Option<String>,
-    /// With `--provider existing`: install the chart, and take it away again.
+    /// With `--provider existing`: install the chart, and take it away again; without it, `-- --registry-ip` is needed.
     #[arg(long)]
     install: bool,
     /// An image of a kind node, and so a version of Kubernetes.
@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Where the logs of failures and junit.xml go (default: e2e under the build directory).
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Further arguments of stowage-e2e.
+    /// Further arguments of stowage-e2e, such as `--provisioner-image REF` or `--without-provisioner`.
     #[arg(last = true)]
     more: Vec<String>,
 }
@@ -79,7 +79,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     match options.provider {
         Provider::Existing => {
             let mut tests = tests(workspace, &program, options, &output);
-            tests.arg("--kubeconfig").args(&options.kubeconfig);
+            // The tests run at the top of the repository, we may not.
+            let kubeconfig = options.kubeconfig.as_ref().map(std::path::absolute).transpose();
+            tests.arg("--kubeconfig").args(kubeconfig.context("there is no current directory")?);
             tests.arg("--image").args(&options.image);
             if options.install {
                 tests.arg("--install").arg("--helm").arg(helm(workspace)?);

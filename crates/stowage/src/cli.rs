@@ -482,6 +482,9 @@ pub(crate) struct TestRegistryArgs {
     /// Another text gives other bytes
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) salt: String,
+    /// The tag of all samples
+    #[arg(long, default_value = "v1", value_name = "TAG")]
+    pub(crate) tag: String,
     /// An artifact to stock, FAMILY:REPOSITORY:BYTES with oras, modelpack or image; may be repeated
     #[arg(long = "sample", value_name = "SAMPLE")]
     pub(crate) samples: Vec<Sample>,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::FutureExt as _;
-use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::Scenario;
+use crate::artifacts;
+use crate::controller::Controller;
 use crate::labels;
 use crate::reader::Reader;
 use crate::registry::Sample;
@@ -22,49 +23,58 @@ pub(super) const SCENARIO: Scenario = Scenario {
     play: |stage| play(stage).boxed_local(),
 };
 
-const NAME: &str = "prefetched";
 const LIMIT: Duration = Duration::from_mins(5);
 
 async fn play(stage: &Stage) -> Result<Verdict> {
+    if artifacts::definition(&stage.client).await?.is_none() {
+        return Ok(Verdict::Skipped("this cluster has no CachedArtifacts".into()));
+    }
+    if !Controller::find(&stage.client, &stage.driver).await?.prefetches {
+        return Ok(Verdict::Skipped("no controller that prefetches runs in this cluster".into()));
+    }
     let sample = stage.sample("samples/cached-artifact")?;
-    let kind = ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk("stowage.dev", "v1alpha1", "CachedArtifact"),
-        "cachedartifacts",
-    );
-    let artifacts: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &kind);
-    let mut manifest = manifest(&sample.reference);
+    let (artifacts, name) = (artifacts::api(&stage.client, &stage.namespace), stage.name("prefetched"));
+    let mut manifest = manifest(&name, &sample.reference);
     labels::mark(&mut manifest, &stage.run, stage.scenario);
     artifacts.create(&PostParams::default(), &serde_json::from_value(manifest)?).await?;
 
     let nodes = stage.nodes().await?;
     Wait::new(format!("the CachedArtifact is ready on {} nodes", nodes.len()), LIMIT)
-        .until(async || Ok(cached(&artifacts.get(NAME).await?.data, &sample, nodes.len())))
+        .until(async || Ok(cached(&artifacts.get(&name).await?.data, &sample, nodes.len())))
         .await?;
 
     let large = sample.largest()?;
     let before = stage.registry.bytes_served("samples/cached-artifact", &large.digest).await?;
-    for (index, node) in nodes.iter().enumerate() {
-        let reader =
-            Reader::inline(&format!("reader-{index}"), &sample.reference).attribute("pullPolicy", "Never");
-        stage.reads(&reader.expects(&sample).on(node)).await?;
+    // By the digest, which the nodes have; and by the tag, which the registry confirmed to them.
+    for (way, reference) in [("digest", sample.pinned()), ("tag", sample.reference.clone())] {
+        for (index, node) in nodes.iter().enumerate() {
+            let reader =
+                Reader::inline(&format!("by-{way}-{index}"), &reference).attribute("pullPolicy", "Never");
+            let read = stage.reads(&reader.expects(&sample).on(node)).await;
+            read.with_context(|| format!("a reader by {way} on the node {node}"))?;
+        }
     }
     let after = stage.registry.bytes_served("samples/cached-artifact", &large.digest).await?;
-    ensure!(before == after, "the registry sent {} bytes again, although the nodes had them", after - before);
+    ensure!(
+        before == after,
+        "the registry sent {} bytes again, although the nodes had them",
+        after.abs_diff(before)
+    );
 
-    artifacts.delete(NAME, &DeleteParams::default()).await?;
+    artifacts.delete(&name, &DeleteParams::default()).await?;
     Wait::new("the CachedArtifact is gone", LIMIT)
         .until(async || {
-            let there = artifacts.get_opt(NAME).await?;
+            let there = artifacts.get_opt(&name).await?;
             Ok(there.map_or(Look::Found(()), |_| Look::NotYet("it is there".into())))
         })
         .await?;
     Ok(Verdict::Passed)
 }
 
-fn manifest(reference: &str) -> Value {
+fn manifest(name: &str, reference: &str) -> Value {
     json!({
         "apiVersion": "stowage.dev/v1alpha1", "kind": "CachedArtifact",
-        "metadata": { "name": NAME },
+        "metadata": { "name": name },
         "spec": {
             "volumeAttributes": { "reference": reference },
             "tolerations": [{ "operator": "Exists" }],

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 
 use super::Scenario;
 use crate::events::{self, Reason};
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
-use crate::wait::{GaveUp, Look, Wait};
+use crate::wait::{Look, Wait};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "image-volume",
@@ -27,7 +27,7 @@ async fn play(stage: &Stage) -> Result<Verdict> {
     let sample = stage.sample("samples/image")?;
     let ours = Reader::inline("ours", &sample.reference).expects(&sample);
     let pod = stage.start(&ours).await?;
-    if let Some(why) = refused(stage, &pod).await? {
+    if let Some(why) = unless(stage, &pod, reason_of_kernel).await? {
         return Ok(Verdict::Skipped(why));
     }
     if stage.version < SINCE {
@@ -40,33 +40,37 @@ async fn play(stage: &Stage) -> Result<Verdict> {
     if !has_image_volume(&theirs) {
         return Ok(Verdict::Skipped("the feature gate ImageVolume is off in this cluster".into()));
     }
-    match stage.succeeds("theirs", LIMIT).await {
-        Ok(()) => Ok(Verdict::Passed),
-        Err(error) => match unsupported(stage, &theirs, &error).await? {
-            Some(why) => Ok(Verdict::Skipped(why)),
-            None => Err(error),
-        },
-    }
+    let why = unless(stage, &theirs, reason_of_runtime).await?;
+    Ok(why.map_or(Verdict::Passed, Verdict::Skipped))
 }
 
-/// Waits for our own volume; says so where the nodes' kernels cannot mount the files of a tar.
-async fn refused(stage: &Stage, pod: &Pod) -> Result<Option<String>> {
+/// Waits until the reader has read its volume; ends with a reason not to, as soon as an event is one.
+async fn unless(
+    stage: &Stage,
+    pod: &Pod,
+    reason: impl Fn(&[Event]) -> Option<String>,
+) -> Result<Option<String>> {
     let pods = stage.api::<Pod>();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let waited = Wait::new("the image is read through Stowage", LIMIT)
+    let read = Wait::new(format!("the reader {name} has read the whole image"), LIMIT)
         .until(async || {
-            let events = stage.events(pod).await?;
-            if let Some(event) = events::matching(&events, Reason::Rejected, &["EROFS"]) {
-                return Ok(Look::Found(event.message.clone()));
+            if let Some(why) = reason(&stage.events(pod).await?) {
+                return Ok(Look::Found(Some(why)));
             }
-            Ok(match crate::pods::succeeded(&pods.get(name).await?) {
+            let now = pods.get(name).await?;
+            Ok(match stage.explained(&now, crate::pods::succeeded(&now)).await? {
                 Look::Found(()) => Look::Found(None),
                 Look::NotYet(seen) => Look::NotYet(seen),
                 Look::Never(why) => Look::Never(why),
             })
         })
         .await?;
-    Ok(waited)
+    Ok(read)
+}
+
+/// What we say where the node's kernel cannot mount the files of a tar.
+fn reason_of_kernel(events: &[Event]) -> Option<String> {
+    events::matching(events, Reason::Rejected, &["EROFS"]).and_then(|event| event.message.clone())
 }
 
 /// An API server whose gate is off drops the field.
@@ -75,23 +79,17 @@ fn has_image_volume(pod: &Pod) -> bool {
     volumes.into_iter().flatten().any(|volume| volume.image.is_some())
 }
 
-/// Why the runtime could not even fetch the image: it has no image volumes, or does not speak plain http to our registry.
-async fn unsupported(stage: &Stage, pod: &Pod, error: &anyhow::Error) -> Result<Option<String>> {
-    if error.downcast_ref::<GaveUp>().is_none_or(|gave_up| gave_up.hopeless) {
-        return Ok(None);
-    }
-    let events = stage.events(pod).await?;
-    Ok(events.iter().filter_map(|event| event.message.as_deref()).find_map(reason_of_runtime))
-}
-
-/// The words of container runtimes that mean "not here", not "broken".
-fn reason_of_runtime(message: &str) -> Option<String> {
-    let words =
-        ["server gave HTTP response to HTTPS client", "image volume", "failed to pull and unpack image"];
-    words
-        .iter()
-        .any(|word| message.contains(word))
-        .then(|| format!("the container runtime cannot: {message}"))
+/// What container runtimes say that mean "not here", not "broken": they do not speak plain http to our registry, or know
+/// no image volumes.
+fn reason_of_runtime(events: &[Event]) -> Option<String> {
+    let here = |message: &str| {
+        let unknown = message.contains("image volume")
+            && ["not supported", "unsupported"].iter().any(|word| message.contains(word));
+        let words = ["server gave HTTP response to HTTPS client", "failed to mkdir \"\""];
+        unknown || words.iter().any(|word| message.contains(word))
+    };
+    let message = events.iter().filter_map(|event| event.message.as_deref()).find(|message| here(message))?;
+    Some(format!("the container runtime cannot: {message}"))
 }
 
 #[cfg(test)]
@@ -99,6 +97,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api_server::{ApiServer, list};
+    use crate::stage::tests::stage;
 
     #[test]
     fn a_pod_whose_image_volume_was_dropped_is_recognised() {
@@ -109,10 +109,39 @@ mod tests {
         assert!(has_image_volume(&kept) && !has_image_volume(&dropped));
     }
 
+    fn event(message: &str) -> Event {
+        let event = json!({ "metadata": {}, "involvedObject": {}, "message": message });
+        serde_json::from_value(event).unwrap()
+    }
+
     #[test]
     fn only_what_the_runtime_cannot_do_is_skipped() {
         let https = "failed to pull image: http: server gave HTTP response to HTTPS client";
-        assert!(reason_of_runtime(https).unwrap().contains(https));
-        assert_eq!(reason_of_runtime("other bytes"), None);
+        let mkdir = "failed to generate spec: failed to mkdir \"\": mkdir : no such file or directory";
+        for cannot in [https, mkdir, "image volumes are not supported by this runtime"] {
+            assert!(reason_of_runtime(&[event("Scheduled"), event(cannot)]).unwrap().contains(cannot));
+        }
+        for broken in ["other bytes", "failed to pull and unpack image: not found", "image volume: EIO"] {
+            assert_eq!(reason_of_runtime(&[event(broken)]), None, "{broken}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_ends_at_the_event_that_says_why_not() {
+        let server = ApiServer::new();
+        let stage = stage(&server);
+        let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": "p", "uid": "u" } })).unwrap();
+        let (why, ()) = tokio::join!(unless(&stage, &pod, reason_of_runtime), async {
+            let events = list(
+                "EventList",
+                &[json!({
+                    "metadata": { "name": "e" }, "involvedObject": {},
+                    "message": "server gave HTTP response to HTTPS client",
+                })],
+            );
+            server.expect("GET", "/api/v1/namespaces/ns/events").await.answer(200, &events);
+        });
+        assert!(why.unwrap().unwrap().contains("HTTPS client"));
+        server.nothing_more();
     }
 }

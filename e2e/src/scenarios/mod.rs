@@ -16,7 +16,7 @@ mod static_pv;
 mod storage_class;
 mod wrong_secret;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use futures::future::LocalBoxFuture;
 
 use crate::stage::Stage;
@@ -52,12 +52,14 @@ pub(crate) const ALL: [Scenario; 15] = [
     slow_download::SCENARIO,
 ];
 
-/// The scenarios of these names, in our order; all when there are no names.
-pub(crate) fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
-    if let Some(unknown) =
-        names.iter().find(|name| !ALL.iter().any(|scenario| scenario.name == name.as_str()))
-    {
-        anyhow::bail!("there is no scenario `{unknown}`; --list has their names");
+/// The scenarios of these names, in our order; all when there are no names. Those that must be played are among them.
+pub(crate) fn chosen(names: &[String], must_play: &[String]) -> Result<Vec<Scenario>> {
+    let mut named = names.iter().chain(must_play);
+    if let Some(unknown) = named.find(|name| !ALL.iter().any(|scenario| scenario.name == name.as_str())) {
+        bail!("there is no scenario `{unknown}`; --list has their names");
+    }
+    if let Some(left_out) = must_play.iter().find(|name| !names.is_empty() && !names.contains(name)) {
+        bail!("`{left_out}` must be played and is not chosen: name it with --only, too");
     }
     let wanted = |scenario: &&Scenario| names.is_empty() || names.iter().any(|name| name == scenario.name);
     Ok(ALL.iter().filter(wanted).copied().collect())
@@ -83,10 +85,16 @@ mod tests {
     #[test]
     fn a_choice_keeps_the_order_and_refuses_what_is_not_there() {
         let names = |names: &[&str]| -> Vec<String> { names.iter().map(|&name| name.into()).collect() };
-        let some = chosen(&names(&["static-pv", "inline-volume"])).unwrap();
+        let some = chosen(&names(&["static-pv", "inline-volume"]), &names(&["static-pv"])).unwrap();
         assert_eq!(some.iter().map(|one| one.name).collect::<Vec<_>>(), ["inline-volume", "static-pv"]);
-        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
-        let error = chosen(&names(&["inline"])).err().unwrap().to_string();
-        assert!(error.contains("no scenario `inline`"), "{error}");
+        assert_eq!(chosen(&[], &names(&["static-pv"])).unwrap().len(), ALL.len());
+        for (only, must_play, words) in [
+            (&["inline"][..], &[][..], "no scenario `inline`"),
+            (&[], &["inline"], "no scenario `inline`"),
+            (&["static-pv"], &["image-volume"], "`image-volume` must be played"),
+        ] {
+            let error = chosen(&names(only), &names(must_play)).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -2,10 +2,8 @@
 
 use anyhow::{Result, ensure};
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::Scenario;
-use crate::pods;
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
@@ -22,12 +20,12 @@ async fn play(stage: &Stage) -> Result<Verdict> {
     let reader = |name: &str| Reader::inline(name, &sample.reference).expects(&sample).on(&node);
     stage.start(&reader("reads-on").holds()).await?;
     let before = stage.rounds("reads-on", 2).await?;
+    let life = stage.life("reads-on").await?;
 
     stage.plugin.restart_on(&node).await?;
 
     stage.rounds("reads-on", before + 3).await?;
-    let pod = stage.api::<Pod>().get("reads-on").await?;
-    ensure!(pods::restarts(&pod) == 0, "the reader was restarted: {}", pods::state(&pod));
+    ensure!(stage.life("reads-on").await? == life, "the reader is another one than before");
     // The new plugin serves new volumes, and takes away what the old one has mounted.
     stage.reads(&reader("comes-after")).await?;
     stage.ends("reads-on").await?;

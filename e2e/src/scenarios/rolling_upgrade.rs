@@ -2,10 +2,8 @@
 
 use anyhow::{Result, ensure};
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::Scenario;
-use crate::pods;
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
@@ -24,18 +22,17 @@ async fn play(stage: &Stage) -> Result<Verdict> {
         let reader = Reader::inline(name, &sample.reference).expects(&sample).holds().on(node);
         stage.start(&reader).await?;
     }
-    let mut rounds = Vec::new();
+    let mut before = Vec::new();
     for name in &names {
-        rounds.push(stage.rounds(name, 2).await?);
+        before.push((stage.rounds(name, 2).await?, stage.life(name).await?));
     }
 
     stage.plugin.roll(&stage.run).await?;
     stage.plugin.rolled_out().await?;
 
-    for (name, before) in names.iter().zip(rounds) {
-        stage.rounds(name, before + 3).await?;
-        let pod = stage.api::<Pod>().get(name).await?;
-        ensure!(pods::restarts(&pod) == 0, "the reader was restarted: {}", pods::state(&pod));
+    for (name, (rounds, life)) in names.iter().zip(before) {
+        stage.rounds(name, rounds + 3).await?;
+        ensure!(stage.life(name).await? == life, "the reader {name} is another one than before");
         stage.ends(name).await?;
     }
     Ok(Verdict::Passed)

@@ -19,12 +19,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
 async fn play(stage: &Stage) -> Result<Verdict> {
     let sample = stage.sample("samples/static-pv")?;
     // Volumes belong to the cluster: another run must not meet this one's.
-    let name = format!("{}-static", stage.run);
+    let name = stage.global_name("volume");
     stage.make_global::<PersistentVolume>(volume(&name, &stage.driver, &sample.reference)).await?;
-    stage.make::<PersistentVolumeClaim>(claim(&name)).await?;
+    stage.make::<PersistentVolumeClaim>(claim(&stage.name("claim"), &name)).await?;
     let node = stage.node().await?;
     for reader in ["one", "two"] {
-        stage.start(&Reader::claim(reader, "static").expects(&sample).holds().on(&node)).await?;
+        stage.start(&Reader::claim(reader, "claim").expects(&sample).holds().on(&node)).await?;
     }
     stage.rounds("one", 1).await?;
     stage.rounds("two", 1).await?;
@@ -55,10 +55,10 @@ fn volume(name: &str, driver: &str, reference: &str) -> Value {
     })
 }
 
-fn claim(volume: &str) -> Value {
+fn claim(name: &str, volume: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": { "name": "static" },
+        "metadata": { "name": name },
         "spec": {
             "accessModes": ["ReadOnlyMany"],
             "storageClassName": "",

@@ -11,6 +11,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::Scenario;
+use crate::controller::Controller;
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
@@ -25,8 +26,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const LIMIT: Duration = Duration::from_mins(3);
 
 async fn play(stage: &Stage) -> Result<Verdict> {
+    if !Controller::find(&stage.client, &stage.driver).await?.provisions {
+        return Ok(Verdict::Skipped("no controller with a provisioner runs in this cluster".into()));
+    }
     let sample = stage.sample("samples/storage-class")?;
-    let class = format!("{}-class", stage.run);
+    let class = stage.global_name("class");
+    let claim = stage.name("claimed");
     stage
         .make_global::<StorageClass>(json!({
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -40,7 +45,7 @@ async fn play(stage: &Stage) -> Result<Verdict> {
     stage
         .make::<PersistentVolumeClaim>(json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": { "name": "claimed" },
+            "metadata": { "name": claim },
             "spec": {
                 "accessModes": ["ReadOnlyMany"],
                 "storageClassName": class,
@@ -48,13 +53,13 @@ async fn play(stage: &Stage) -> Result<Verdict> {
             },
         }))
         .await?;
-    let volume = bound(stage).await?;
+    let volume = bound(stage, &claim).await?;
     pinned(stage, &volume, &sample.digest).await?;
 
     stage.reads(&Reader::claim("reader", "claimed").expects(&sample)).await?;
     stage.ends("reader").await?;
     let claims = stage.api::<PersistentVolumeClaim>();
-    claims.delete("claimed", &DeleteParams::default()).await.context("cannot delete the claim")?;
+    claims.delete(&claim, &DeleteParams::default()).await.context("cannot delete the claim")?;
     let volumes = Api::<PersistentVolume>::all(stage.client.clone());
     Wait::new(format!("the volume {volume} is gone"), LIMIT)
         .until(async || {
@@ -70,11 +75,11 @@ async fn play(stage: &Stage) -> Result<Verdict> {
 }
 
 /// The name of the volume that the claim is bound to.
-async fn bound(stage: &Stage) -> Result<String> {
+async fn bound(stage: &Stage, claim: &str) -> Result<String> {
     let claims = stage.api::<PersistentVolumeClaim>();
-    let volume = Wait::new("the claim `claimed` is bound", LIMIT)
+    let volume = Wait::new(format!("the claim {claim} is bound"), LIMIT)
         .until(async || {
-            let claim = claims.get("claimed").await?;
+            let claim = claims.get(claim).await?;
             let phase = claim.status.and_then(|status| status.phase).unwrap_or_default();
             let volume = claim.spec.and_then(|spec| spec.volume_name).unwrap_or_default();
             Ok(match phase.as_str() {

@@ -27,6 +27,8 @@ async fn play(stage: &Stage) -> Result<Verdict> {
     for refused in [reader("guesses").secret("wrong"), reader("has-none")] {
         let pod = stage.start(&refused).await?;
         stage.event(&pod, Reason::AccessDenied, &["samples/wrong-secret"]).await?;
+        // Not only the first time: kubelet asks again and again.
+        stage.stays_refused(&pod, Reason::AccessDenied, &["samples/wrong-secret"]).await?;
         stage.ends(refused.name()).await?;
     }
     Ok(Verdict::Passed)

@@ -97,7 +97,8 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::Write as _;
+    use std::process::Stdio;
 
     use super::*;
 
@@ -109,8 +110,13 @@ mod tests {
             "#!/bin/sh\necho \"$KIND_EXPERIMENTAL_PROVIDER $*\" >> {}\n[ \"$1\" = get ] && echo \"{clusters}\"\nexit 0\n",
             log.display()
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by a child: a program that this process wrote would be busy while another test, which inherited the
+        // descriptor, starts one.
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(&program).stdin(Stdio::piped());
+        let mut child = install.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
         Kind { program, engine: Engine::Podman, kubeconfig: directory.join("kubeconfig") }
     }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: TestRegistryArgs) -> Result<(), Failure> {
     let registry =
         builder.start().await.with_context(|| format!("cannot serve a registry at {}", args.listen))?;
     let registry = Arc::new(registry);
-    let stocked = stock(Arc::clone(&registry), args.samples, args.salt).await?;
+    let stocked = stock(Arc::clone(&registry), args.samples, args.tag, args.salt).await?;
     // Only now, so that who sees the books open finds everything stocked.
     let books = TcpListener::bind(args.books)
         .await
@@ -46,9 +46,14 @@ pub(crate) async fn run(args: TestRegistryArgs) -> Result<(), Failure> {
     }
 }
 
-async fn stock(registry: Arc<Registry>, samples: Vec<Sample>, salt: String) -> Result<Vec<Stocked>, Failure> {
+async fn stock(
+    registry: Arc<Registry>,
+    samples: Vec<Sample>,
+    tag: String,
+    salt: String,
+) -> Result<Vec<Stocked>, Failure> {
     let making = tokio::task::spawn_blocking(move || {
-        samples.iter().map(|sample| sample.stock(&registry, &salt)).collect::<std::io::Result<Vec<_>>>()
+        samples.iter().map(|sample| sample.stock(&registry, &tag, &salt)).collect::<std::io::Result<Vec<_>>>()
     });
     Ok(making.await.context("the task that makes the samples died")?.context("cannot make the samples")?)
 }

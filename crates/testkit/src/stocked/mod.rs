@@ -11,4 +11,4 @@ mod books;
 mod sample;
 
 pub use books::serve_books;
-pub use sample::{Family, ParseSampleError, Sample, Stocked, StockedFile, TAG};
+pub use sample::{Family, ParseSampleError, Sample, Stocked, StockedFile};

@@ -10,8 +10,6 @@ use stowage_artifact::{Algorithm, Digest};
 use crate::Registry;
 use crate::artifacts::{Artifact, BlobData, ModelFile, Packed, Tar, image, modelpack, oras_files};
 
-/// The tag that every sample has.
-pub const TAG: &str = "v1";
 /// The largest sample that is held in memory, in bytes: a tar is written there as a whole.
 const MAX_IMAGE_BYTES: u64 = 256 << 20;
 
@@ -85,6 +83,8 @@ impl fmt::Display for Sample {
 pub struct Stocked {
     /// Where it was pushed.
     pub repository: String,
+    /// The tag it was pushed with.
+    pub tag: String,
     /// The digest of its manifest.
     pub digest: Digest,
     /// The files that a volume of it holds.
@@ -112,12 +112,12 @@ impl StockedFile {
 
 impl Sample {
     /// Makes the artifact and puts it into the registry. Another salt gives another artifact, so that nobody has it
-    /// cached. Blocks for as long as hashing takes.
-    pub fn stock(&self, registry: &Registry, salt: &str) -> io::Result<Stocked> {
+    /// cached; another tag a name that nobody remembers. Blocks for as long as hashing takes.
+    pub fn stock(&self, registry: &Registry, tag: &str, salt: &str) -> io::Result<Stocked> {
         let (artifact, files) = self.build(salt)?;
-        let digest = registry.push(&self.repository, Some(TAG), &artifact);
+        let digest = registry.push(&self.repository, Some(tag), &artifact);
         let blobs = artifact.blobs().iter().map(|(digest, _)| digest.clone()).collect();
-        Ok(Stocked { repository: self.repository.clone(), digest, files, blobs })
+        Ok(Stocked { repository: self.repository.clone(), tag: tag.to_owned(), digest, files, blobs })
     }
 
     fn build(&self, salt: &str) -> io::Result<(Artifact, Vec<StockedFile>)> {
@@ -167,7 +167,7 @@ impl Stocked {
             .map(|file| json!({ "path": file.path, "digest": file.digest.to_string(), "size": file.size }));
         json!({
             "repository": self.repository,
-            "tag": TAG,
+            "tag": self.tag,
             "digest": self.digest.to_string(),
             "files": files.collect::<Vec<_>>(),
         })

@@ -57,7 +57,7 @@ fn a_stocked_registry_serves_what_its_books_say_and_the_reader_finds_it_in_a_vol
         let mut registry = stowage();
         registry.args(["test-registry", "--listen=127.0.0.1:0", "--books=127.0.0.1:0", "--salt=this run"]);
         registry.args(["--sample=oras:samples/oras:300000", "--sample=modelpack:samples/model:5000"]);
-        registry.args(["--user", "ada:secret"]);
+        registry.args(["--user", "ada:secret", "--tag", "run-1"]);
         let (_registry, ready) = Running::start(&mut registry);
         assert_eq!(ready["samples"], 2);
         let host = ready["registry"].as_str().unwrap().to_owned();
@@ -71,7 +71,8 @@ fn a_stocked_registry_serves_what_its_books_say_and_the_reader_finds_it_in_a_vol
         std::fs::write(&config, auths.to_string()).unwrap();
 
         for sample in book("/samples").await.as_array().unwrap() {
-            let reference = format!("{host}/{}:v1", sample["repository"].as_str().unwrap());
+            assert_eq!(sample["tag"], "run-1");
+            let reference = format!("{host}/{}:run-1", sample["repository"].as_str().unwrap());
             let volume = scene.root().join("volume");
             let mut mount = stowage();
             mount.arg("mount").arg(&reference).arg(&volume).arg("--docker-config").arg(&config);
