@@ -23,18 +23,20 @@ pub(crate) async fn gone<K>(api: &Api<K>, selector: &str) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    delete(api, &K::kind(&()), selector).await.map(drop)
+    delete(api, &K::kind(&()), selector).await
 }
 
 /// The same for `CachedArtifact`s, and for the pods that they brought along.
 pub(crate) async fn artifacts_gone(client: &Client, namespace: &str, selector: &str) -> Result<()> {
-    let deleted = delete(&artifacts::api(client, namespace), "CachedArtifact", selector).await;
-    match deleted {
-        Ok(0) => return Ok(()),
-        Ok(_) => {}
+    let artifacts = artifacts::api(client, namespace);
+    match delete(&artifacts, "CachedArtifact", selector).await {
         // The cluster does not know the kind.
         Err(error) if is_not_found(&error) => return Ok(()),
-        Err(error) => return Err(error),
+        deleted => deleted?,
+    }
+    // Those of a failure that is kept have pods that stay.
+    if !names(&artifacts, &ListParams::default()).await?.is_empty() {
+        return Ok(());
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let theirs = ListParams::default().labels(artifacts::POD_LABEL);
@@ -76,8 +78,8 @@ async fn force(volumes: &Api<PersistentVolume>, name: &str) -> Result<()> {
     forced.await.with_context(|| format!("cannot take the volume {name} away"))
 }
 
-/// Deletes what the selector finds, waits for its end, and says how much it was.
-async fn delete<K>(api: &Api<K>, kind: &str, selector: &str) -> Result<usize>
+/// Deletes what the selector finds, and waits for its end.
+async fn delete<K>(api: &Api<K>, kind: &str, selector: &str) -> Result<()>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -93,7 +95,7 @@ where
             .until(async || Ok(nothing_left(&names(api, &ours).await?)))
             .await?;
     }
-    Ok(all.len())
+    Ok(())
 }
 
 async fn names<K>(api: &Api<K>, wanted: &ListParams) -> Result<Vec<String>>
@@ -143,11 +145,27 @@ mod tests {
             server.expect("GET", ARTIFACTS).await.answer(200, &list("List", std::slice::from_ref(&artifact)));
             server.expect("DELETE", &format!("{ARTIFACTS}/c")).await.answer(200, &artifact);
             server.expect("GET", ARTIFACTS).await.answer(200, &list("List", &[]));
+            let all = server.expect("GET", ARTIFACTS).await;
+            assert!(!all.query().contains("labelSelector"), "{}", all.query());
+            all.answer(200, &list("List", &[]));
             let pods = "/api/v1/namespaces/ns/pods";
             let call = server.expect("GET", pods).await;
             assert!(call.query().contains("stowage.dev%2Fcached-artifact"), "{}", call.query());
             call.answer(200, &list("PodList", &[named("v1", "Pod", "p")]));
             server.expect("GET", pods).await.answer(200, &list("PodList", &[]));
+        });
+        gone.unwrap();
+        server.nothing_more();
+    }
+
+    #[tokio::test]
+    async fn pods_of_a_cached_artifact_that_is_kept_are_not_waited_for() {
+        let server = ApiServer::new();
+        let client = server.client();
+        let (gone, ()) = tokio::join!(artifacts_gone(&client, "ns", "a=b"), async {
+            server.expect("GET", ARTIFACTS).await.answer(200, &list("List", &[]));
+            let kept = named("stowage.dev/v1alpha1", "CachedArtifact", "kept");
+            server.expect("GET", ARTIFACTS).await.answer(200, &list("List", &[kept]));
         });
         gone.unwrap();
         server.nothing_more();

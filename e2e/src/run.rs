@@ -77,7 +77,9 @@ pub(crate) async fn run(arguments: &Arguments, image: &str, scenarios: &[Scenari
         not_played(scenarios, stopped, &mut record);
     }
     let mut interrupted = matches!(stopped, Some(Stopped::Interrupted));
-    let mut ending = std::pin::pin!(end(arguments, &world, &made, stopped.is_some()));
+    // Who asked for an end does not want to wait for a diagnosis.
+    let tell = stopped.is_some() && !interrupted;
+    let mut ending = std::pin::pin!(end(arguments, &world, &made, tell));
     let row = loop {
         tokio::select! {
             row = &mut ending => break row,
@@ -228,9 +230,9 @@ fn not_played(scenarios: &[Scenario], stopped: &Stopped, record: &mut Record) {
     }
 }
 
-/// Tells what is there where the run was stopped, and takes everything away unless it shall be kept.
-async fn end(arguments: &Arguments, world: &World, made: &Made<'_>, stopped: bool) -> Option<Row> {
-    if stopped {
+/// Tells what is there where that is wanted, and takes everything away unless it shall be kept.
+async fn end(arguments: &Arguments, world: &World, made: &Made<'_>, tell: bool) -> Option<Row> {
+    if tell {
         let plugin = made.plugin.as_ref().map_or(arguments.plugin_namespace.as_str(), Plugin::namespace);
         let namespaces = [world.namespace.as_str(), &world.restricted(), plugin];
         tell_what_is_there(world, &namespaces, &arguments.output.join("stopped")).await;

@@ -174,8 +174,7 @@ mod tests {
             let artifacts = |namespace: &str| {
                 format!("/apis/stowage.dev/v1alpha1/namespaces/{namespace}/cachedartifacts")
             };
-            let refused = server.expect("GET", &artifacts("e2e")).await;
-            refused.refuse(404, "NotFound", "no such kind");
+            server.expect("GET", &artifacts("e2e")).await.refuse(404, "NotFound", "no such kind");
             let pods = "/api/v1/namespaces/e2e/pods";
             let call = server.expect("GET", pods).await;
             let ours = "stowage.dev%2Fe2e-run%3Dr1%2Cstowage.dev%2Fe2e-scenario%3Dstatic-pv";
@@ -188,8 +187,8 @@ mod tests {
             server.expect("GET", secrets).await.answer(200, &list("SecretList", &[named("Secret", "right")]));
             server.expect("DELETE", &format!("{secrets}/right")).await.answer(200, &named("Secret", "right"));
             server.expect("GET", secrets).await.answer(200, &empty("Secret"));
+            server.expect("GET", &artifacts("e2e-restricted")).await.refuse(404, "NotFound", "no such kind");
             for (path, kind) in [
-                (artifacts("e2e-restricted").as_str(), "CachedArtifact"),
                 ("/api/v1/namespaces/e2e-restricted/pods", "Pod"),
                 ("/api/v1/namespaces/e2e-restricted/secrets", "Secret"),
                 ("/api/v1/namespaces/e2e/persistentvolumeclaims", "PersistentVolumeClaim"),
