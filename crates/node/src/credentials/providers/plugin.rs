@@ -156,8 +156,10 @@ fn read(provider: &Provider, response: &[u8]) -> Result<Answer, String> {
         }
     };
     let entries = response.auth.unwrap_or_default().into_iter();
-    let credentials = DockerConfig::of(entries.map(|(pattern, Entry { username, password })| {
+    let entries = entries.map(|(pattern, Entry { username, password })| {
         (pattern, Credential::Password { username, password: Secret::new(password) })
-    }));
+    });
+    let credentials = DockerConfig::of(entries.collect())
+        .map_err(|_| "its response has more credentials than any docker configuration".to_owned())?;
     Ok(Answer { credentials, kept_for: response.cache_key_type, lifetime })
 }
