@@ -23,8 +23,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use stowage_artifact::VolumeAttributes;
-use stowage_registry::{Registry, RegistryError, Secret};
+use stowage_artifact::{Reference, VolumeAttributes};
+use stowage_registry::{Credential, Registry, RegistryError, Secret};
+use stowage_telemetry::Metrics;
 use stowage_volumes::{Access, Meaning};
 use tokio_util::sync::CancellationToken;
 
@@ -111,18 +112,21 @@ pub(crate) struct Question {
 }
 
 impl Credentials {
-    /// `registry` is whose rules hold for the endpoints of token exchanges.
-    pub fn new(registry: Registry, settings: CredentialSettings) -> Self {
+    /// `registry` is whose rules hold for the endpoints of token exchanges; `metrics` hear of what is misconfigured.
+    pub fn new(registry: Registry, settings: CredentialSettings, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
             registry,
             settings: RwLock::new(Arc::new(settings)),
-            providers: Providers::default(),
+            providers: Providers::new(metrics),
             closed: CancellationToken::new(),
         }))
     }
 
     /// Takes other settings for all that is published from now on.
     pub fn replace(&self, settings: CredentialSettings) {
+        if settings.providers.is_none() {
+            self.0.providers.none();
+        }
         *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
@@ -176,16 +180,33 @@ impl Credentials {
             let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
             return rule.access(&self.0.registry, token, attributes.pull_policy).await;
         }
-        if let Some(providers) = &settings.providers
-            && let Some(access) = self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await?
-        {
-            return Ok(access);
+        let mut lacking = None;
+        if let Some(providers) = &settings.providers {
+            match self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await {
+                Ok(Some(access)) => return Ok(access),
+                Ok(None) => {}
+                // The token does not come by itself: what is left may do without.
+                Err(error @ CredentialError::Token(_)) => lacking = Some(error),
+                Err(error) => return Err(error),
+            }
         }
-        let Some(path) = settings.docker_config.clone() else { return Ok(Access::of(None)) };
-        let reference = reference.clone();
-        let found = tokio::task::spawn_blocking(move || NodeCredentials::lookup(&path, &reference));
-        let credential =
-            found.await.map_err(|_| CredentialError::Died)?.map_err(CredentialError::NodeFile)?;
-        Ok(Access::of(credential))
+        match (nodes_own(settings.docker_config.clone(), reference).await?, lacking) {
+            (None, Some(error)) => Err(error),
+            (credential, _) => Ok(Access::of(credential)),
+        }
     }
 }
+
+/// What the node's docker configuration has for an image.
+async fn nodes_own(
+    path: Option<PathBuf>,
+    reference: &Reference,
+) -> Result<Option<Credential>, CredentialError> {
+    let Some(path) = path else { return Ok(None) };
+    let reference = reference.clone();
+    let found = tokio::task::spawn_blocking(move || NodeCredentials::lookup(&path, &reference));
+    found.await.map_err(|_| CredentialError::Died)?.map_err(CredentialError::NodeFile)
+}
+
+#[cfg(test)]
+mod tests;

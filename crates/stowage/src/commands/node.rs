@@ -43,7 +43,7 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
         .await
         .with_context(|| format!("cannot listen on {} for /livez, /readyz and /metrics", args.http))?;
     let admin = tokio::spawn(stowage_telemetry::serve(http, health.clone(), metrics.clone(), stop.clone()));
-    let credentials = Credentials::new(registry.clone(), credentials);
+    let credentials = Credentials::new(registry.clone(), credentials, metrics.clone());
     let options = NodeOptions {
         driver_name: args.driver_name.clone(),
         node_id: args.node_id.clone(),

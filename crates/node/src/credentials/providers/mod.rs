@@ -6,6 +6,7 @@
 
 mod cache;
 mod config;
+mod in_force;
 mod plugin;
 
 use std::collections::HashMap;
@@ -17,13 +18,15 @@ use futures::future::{BoxFuture, Shared};
 use stowage_artifact::{Algorithm, Digest, Reference};
 use stowage_registry::{Credential, Secret};
 use stowage_store::Principal;
+use stowage_telemetry::Metrics;
 use stowage_volumes::Access;
 
 use super::CredentialError;
 use super::tokens::{BoundToken, Tokens};
 use crate::context::Pod;
 use cache::Cache;
-use config::{CacheType, Provider};
+use config::{CacheType, Provider, TokenWish};
+use in_force::InForce;
 use plugin::Answer;
 
 /// Where the plugins are.
@@ -38,10 +41,9 @@ pub struct ProviderSettings {
 /// A plugin, or the file that names it, is of no use.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ProviderError {
-    #[error("the credential providers' configuration {} cannot be read: {reason}", path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    #[error("the credential providers' configuration {} is invalid: {reason}; correct the file", path.display())]
-    Invalid { path: PathBuf, reason: String },
+    /// What is wrong concerns the administrator, and stands in the node's log.
+    #[error("the node's credential providers are misconfigured; ask the administrator")]
+    Misconfigured,
     #[error("credential provider `{provider}` failed for {image}: {reason}; run it by hand on the node")]
     Failed { provider: String, image: String, reason: String },
     #[error("the run of credential provider `{provider}` for {image} was stopped")]
@@ -55,17 +57,30 @@ type Flight = Shared<BoxFuture<'static, Result<Answer, ProviderError>>>;
 type FlightKey = (Digest, String, Option<Digest>);
 
 /// Runs plugins and keeps what they answer.
-#[derive(Default)]
 pub(super) struct Providers(Arc<Shelf>);
 
-#[derive(Default)]
 struct Shelf {
+    file: InForce,
     cache: Cache,
     flights: Mutex<HashMap<FlightKey, Flight>>,
 }
 
 impl Providers {
+    /// `metrics` hear of a file that cannot be used.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let (file, cache, flights) = (InForce::new(metrics), Cache::default(), Mutex::default());
+        Self(Arc::new(Shelf { file, cache, flights }))
+    }
+
+    /// There are no plugins any more.
+    pub(super) fn none(&self) {
+        self.0.file.none();
+    }
+
     /// The access that the first plugin with a credential for `reference` gives; none where no plugin has one.
+    ///
+    /// One that fails is passed over, and so is one that wants a token that the pod does not have: another one may have
+    /// what is needed. Where none does, a failure that passes counts more than a token that does not come by itself.
     pub(super) async fn access(
         &self,
         settings: &ProviderSettings,
@@ -73,30 +88,38 @@ impl Providers {
         pod: &Pod,
         tokens: Option<&Secret>,
     ) -> Result<Option<Access>, CredentialError> {
-        let file = settings.clone();
-        let providers = tokio::task::spawn_blocking(move || config::read(&file))
+        let (shelf, file) = (Arc::clone(&self.0), settings.clone());
+        let providers = tokio::task::spawn_blocking(move || shelf.file.read(&file))
             .await
             .map_err(|_| CredentialError::Died)??;
-        let mut failure = None;
-        for provider in providers.into_iter().filter(|provider| provider.covers(reference)) {
-            let token = match &provider.token {
-                None => None,
-                Some((audience, _)) => Some(Tokens::parse(tokens)?.bound(audience, pod)?),
+        let (mut failure, mut lacking) = (None, None);
+        for provider in providers.iter().filter(|provider| provider.covers(reference)) {
+            let token = provider.token.as_ref().map(|wish| wish.grant(tokens, pod)).transpose();
+            let token = match token {
+                Ok(token) => token.flatten(),
+                Err(error) => {
+                    tracing::debug!(%error, provider = provider.name, "a credential provider is passed over");
+                    lacking = lacking.or(Some(error));
+                    continue;
+                }
             };
-            match self.ask(settings, &provider, reference, token.as_ref()).await {
+            match self.ask(settings, provider, reference, token.as_ref()).await {
                 Ok(Some(credential)) => {
-                    let principal = principal(&provider, &credential, token);
+                    let principal = principal(provider, &credential, token);
                     return Ok(Some(Access::of_principal(Some(credential), principal)));
                 }
                 Ok(None) => {}
-                // Another one may have what is needed.
                 Err(error) => {
                     tracing::warn!(%error, "a credential provider failed");
                     failure = failure.or(Some(error));
                 }
             }
         }
-        failure.map_or(Ok(None), |error| Err(error.into()))
+        match (failure, lacking) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Ok(None),
+        }
     }
 
     async fn ask(
@@ -158,10 +181,11 @@ impl Shelf {
     }
 }
 
-/// Whose the grants are. Without a token a plugin speaks for the node, and gives the same to every pod; with one, for
+/// Whose the grants are. A plugin that is configured otherwise is another one: under the same user name it may speak for
+/// another account, and what it reached before is not its own any more. Without a token a plugin speaks for the node, and gives the same to every pod; with one, for
 /// the service account, whatever user name it returns. Passwords change from run to run and say nothing.
 fn principal(provider: &Provider, credential: &Credential, token: Option<BoundToken>) -> Principal {
-    let plugin = provider.name.clone();
+    let plugin = format!("{} {}", provider.name, provider.fingerprint);
     match (token, credential) {
         (Some(token), _) => Principal::ProviderServiceAccount { plugin, account: token.account },
         (None, Credential::Password { username, .. }) => {
@@ -175,11 +199,13 @@ fn principal(provider: &Provider, credential: &Credential, token: Option<BoundTo
 /// For whom an answer is kept.
 fn owner(provider: &Provider, token: Option<&BoundToken>) -> String {
     match (&provider.token, token) {
-        (Some((_, CacheType::ServiceAccount)), Some(token)) => {
+        (Some(TokenWish { cache: CacheType::ServiceAccount, .. }), Some(token)) => {
             let account = &token.account;
             format!("{:?}", (&account.namespace, &account.name, &account.uid))
         }
-        (Some((_, CacheType::Token)), Some(token)) => fingerprint(&token.token).to_string(),
+        (Some(TokenWish { cache: CacheType::Token, .. }), Some(token)) => {
+            fingerprint(&token.token).to_string()
+        }
         _ => String::new(),
     }
 }

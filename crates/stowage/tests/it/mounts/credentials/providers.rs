@@ -26,12 +26,25 @@ impl Plugin {
     pub(super) fn configure(&self, token_attributes: &Value, before: &str) {
         let at = self.directory.display();
         let script = format!("echo run >> {at}/runs; cat > {at}/request; {before} cat {at}/answer");
+        let mut more = json!({ "args": ["-c", script] });
+        if !token_attributes.is_null() {
+            more["tokenAttributes"] = token_attributes.clone();
+        }
+        self.write(&more);
+    }
+
+    /// Writes kubelet's file with an environment that is none.
+    pub(super) fn break_file(&self, env: &Value) {
+        self.write(&json!({ "env": env }));
+    }
+
+    fn write(&self, more: &Value) {
         let mut provider = json!({
             "name": "plugin", "matchImages": [self.host], "defaultCacheDuration": "0s",
-            "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "args": ["-c", script],
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
         });
-        if !token_attributes.is_null() {
-            provider["tokenAttributes"] = token_attributes.clone();
+        for (key, value) in more.as_object().unwrap() {
+            provider[key] = value.clone();
         }
         let file = json!({
             "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
@@ -122,11 +135,16 @@ fn a_plugin_that_fails_is_named_and_asked_again() {
         let request = || volume(&node, "team", "default", &model.attributes());
         // No answer yet: `cat` fails.
         refused(&node, &request(), Code::Unavailable, "`plugin`").await;
-        plugin.configure(&json!({ "serviceAccountTokenAudience": "" }), "");
-        refused(&node, &request(), Code::Unavailable, "config.json").await;
-        plugin.configure(&json!(null), "");
         plugin.answers("ada", "ada's own");
         served(&node, &request(), &model).await;
+        // A broken file changes nothing.
+        plugin.configure(&json!({ "serviceAccountTokenAudience": "" }), "");
+        served(&node, &request(), &model).await;
+        assert_eq!(node.count("stowage_credential_providers_valid").await, 0);
+        assert_eq!(node.log().matches("the credential providers are misconfigured").count(), 1);
+        plugin.configure(&json!(null), "");
+        served(&node, &request(), &model).await;
+        assert_eq!(node.count("stowage_credential_providers_valid").await, 1);
         node.nothing_left().await;
     });
 }
