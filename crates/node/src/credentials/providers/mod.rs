@@ -22,7 +22,7 @@ use stowage_telemetry::Metrics;
 use stowage_volumes::Access;
 
 use super::CredentialError;
-use super::tokens::{BoundToken, Tokens};
+use super::tokens::BoundToken;
 use crate::context::Pod;
 use cache::Cache;
 use config::{CacheType, Provider, TokenWish};

@@ -8,6 +8,7 @@ use stowage_volumes::Meaning;
 
 use super::config::PLUGIN_API_VERSION;
 use super::*;
+use crate::credentials::tokens::Tokens;
 
 /// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
 struct Stage {

@@ -89,8 +89,8 @@ fn no_token_and_no_word_of_a_plugin_is_said_or_kept() {
         let request = with_token(volume(&node, "team", "default", &always(&model)), &good);
         said.push(refused(&node, &request, Code::Unauthenticated, "does not accept").await);
 
-        let mut words = vec![CANARY.to_owned(), good, bad];
         // What was sent as a password, in both of its forms.
+        let mut words = vec![CANARY.to_owned(), good, bad];
         for request in registry.traffic().requests().iter().chain(&other.traffic().requests()) {
             if let Some(pair) = request.header("authorization").and_then(|sent| sent.strip_prefix("Basic ")) {
                 let plain = base64::engine::general_purpose::STANDARD.decode(pair).unwrap();
@@ -99,27 +99,30 @@ fn no_token_and_no_word_of_a_plugin_is_said_or_kept() {
             }
         }
         assert!(words.iter().any(|word| word.starts_with("exchanged-")), "{}", words.len());
-        assert!(node.whole_log().contains("\"level\":\"DEBUG\""), "the log is as verbose as it can be");
         let told = |words: &str| api.bodies().iter().filter(|body| body.contains(words)).count();
         for words in ["ask the administrator", "exit status: 7", "does not accept the token"] {
             until(&format!("an event says: {words}"), || told(words) > 0).await;
         }
-        let mut places: Vec<(String, Vec<u8>)> = vec![
-            ("an event".to_owned(), api.bodies().concat().into_bytes()),
-            ("the log".to_owned(), node.whole_log().into_bytes()),
-            ("the metrics".to_owned(), node.http("/metrics").await.1.into_bytes()),
-        ];
-        places.extend(said.into_iter().map(|status| ("an answer".to_owned(), status.message().into())));
-        for file in node.files("") {
-            let bytes = std::fs::read(node.store().join(&file)).unwrap_or_default();
-            places.push((file.display().to_string(), bytes));
-        }
-        for (name, text) in places {
-            for word in &words {
-                let held = text.windows(word.len()).any(|window| window == word.as_bytes());
-                assert!(!held, "{name} holds {word}");
-            }
-        }
+        let said = said.into_iter().map(|status| ("an answer".to_owned(), status.message().into()));
+        let events = ("an event".to_owned(), api.bodies().concat().into_bytes());
+        nowhere(&node, &words, said.chain([events]).collect()).await;
         node.nothing_left().await;
     });
+}
+
+/// None of the words is in these places, in the log, the metrics or the store.
+async fn nowhere(node: &Node, words: &[String], mut places: Vec<(String, Vec<u8>)>) {
+    assert!(node.whole_log().contains("\"level\":\"DEBUG\""), "the log is as verbose as it can be");
+    places.push(("the log".to_owned(), node.whole_log().into_bytes()));
+    places.push(("the metrics".to_owned(), node.http("/metrics").await.1.into_bytes()));
+    for file in node.files("") {
+        let bytes = std::fs::read(node.store().join(&file)).unwrap_or_default();
+        places.push((file.display().to_string(), bytes));
+    }
+    for (name, text) in places {
+        for word in words {
+            let held = text.windows(word.len()).any(|window| window == word.as_bytes());
+            assert!(!held, "{name} holds {word}");
+        }
+    }
 }
