@@ -118,7 +118,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    /// A ValidatingAdmissionPolicy that names no reason.
+    /// A `ValidatingAdmissionPolicy` that names no reason.
     const POLICY: &str = "nodes \"node-1\" is forbidden: ValidatingAdmissionPolicy 'taints' with binding 'all' denied request: no";
 
     #[test]
