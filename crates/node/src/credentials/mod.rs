@@ -26,12 +26,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use stowage_artifact::{Reference, VolumeAttributes};
 use stowage_registry::{Credential, Registry, RegistryError, Secret};
 use stowage_telemetry::Metrics;
-use stowage_volumes::{Access, Meaning};
+use stowage_volumes::{Access, Meaning, PublishError};
 use tokio_util::sync::CancellationToken;
 
 pub use exchange::{TOKEN_USERNAME, TokenMode, TokenRule};
 pub use node_file::NodeCredentials;
 pub use providers::ProviderSettings;
+pub(crate) use providers::UsedAnswer;
 pub(crate) use tokens::TOKENS_KEY;
 
 use crate::context::Pod;
@@ -109,6 +110,8 @@ pub(crate) struct Question {
     pub(crate) pod: Pod,
     /// What stands in the volume context under the tokens' key; see `tokens` for who may have written it.
     pub(crate) context_tokens: Option<Secret>,
+    /// Filled where a plugin's answer is the credential.
+    pub(crate) used: UsedAnswer,
 }
 
 impl Credentials {
@@ -132,6 +135,14 @@ impl Credentials {
 
     fn settings(&self) -> Arc<CredentialSettings> {
         Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A publish has failed: an answer that the registry does not take is not kept, for a plugin's account can lose its
+    /// rights long before.
+    pub(crate) fn publish_failed(&self, used: &UsedAnswer, error: &PublishError) {
+        if error.meaning() == Meaning::Unauthenticated {
+            self.0.providers.refused(used);
+        }
     }
 
     /// Ends all waiting for endpoints and plugins.
@@ -164,7 +175,7 @@ impl Credentials {
         question: Question,
         attributes: &VolumeAttributes,
     ) -> Result<Access, CredentialError> {
-        let Question { mut secrets, pod, context_tokens } = question;
+        let Question { mut secrets, pod, context_tokens, used } = question;
         let reference = &attributes.reference;
         let settings = self.settings();
         let tokens = secrets.remove(TOKENS_KEY).map(Secret::new).or(context_tokens);
@@ -182,7 +193,7 @@ impl Credentials {
         }
         let mut lacking = None;
         if let Some(providers) = &settings.providers {
-            match self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await {
+            match self.0.providers.access(providers, reference, &pod, tokens.as_ref(), &used).await {
                 Ok(Some(access)) => return Ok(access),
                 Ok(None) => {}
                 // The token does not come by itself: what is left may do without.

@@ -33,7 +33,7 @@ fn credentials(directory: &Path, docker_config: bool) -> Credentials {
 
 fn question() -> Question {
     let pod = Pod { namespace: "team".to_owned(), service_account: "one".to_owned(), ..Pod::default() };
-    Question { secrets: HashMap::new(), pod, context_tokens: None }
+    Question { secrets: HashMap::new(), pod, context_tokens: None, used: UsedAnswer::default() }
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ mod cache;
 mod config;
 mod in_force;
 mod plugin;
+mod process_group;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
@@ -24,7 +25,7 @@ use stowage_volumes::Access;
 use super::CredentialError;
 use super::tokens::BoundToken;
 use crate::context::Pod;
-use cache::Cache;
+use cache::{Asked, Cache};
 use config::{CacheType, Provider, TokenWish};
 use in_force::InForce;
 use plugin::Answer;
@@ -48,6 +49,17 @@ pub(crate) enum ProviderError {
     Failed { provider: String, image: String, reason: String },
     #[error("the run of credential provider `{provider}` for {image} was stopped")]
     Stopped { provider: String, image: String },
+}
+
+/// Which plugin's answer a publish uses, once that is known; its clones know the same.
+#[derive(Clone, Default)]
+pub(crate) struct UsedAnswer(Arc<OnceLock<Asked>>);
+
+impl UsedAnswer {
+    fn set(&self, asked: Asked) {
+        // One publish asks once.
+        let _ = self.0.set(asked);
+    }
 }
 
 /// One run of a plugin with everyone who waits for it.
@@ -87,6 +99,7 @@ impl Providers {
         reference: &Reference,
         pod: &Pod,
         tokens: Option<&Secret>,
+        used: &UsedAnswer,
     ) -> Result<Option<Access>, CredentialError> {
         let (shelf, file) = (Arc::clone(&self.0), settings.clone());
         let providers = tokio::task::spawn_blocking(move || shelf.file.read(&file))
@@ -103,8 +116,15 @@ impl Providers {
                     continue;
                 }
             };
-            match self.ask(settings, provider, reference, token.as_ref()).await {
+            let asked = Asked {
+                provider: provider.fingerprint.clone(),
+                owner: owner(provider, token.as_ref()),
+                reference: reference.clone(),
+                namespace: pod.namespace.clone(),
+            };
+            match self.ask(settings, provider, token.as_ref(), &asked).await {
                 Ok(Some(credential)) => {
+                    used.set(asked);
                     let principal = principal(provider, &credential, token);
                     return Ok(Some(Access::of_principal(Some(credential), principal)));
                 }
@@ -122,19 +142,25 @@ impl Providers {
         }
     }
 
+    /// The registry does not take what a plugin has answered.
+    pub(super) fn refused(&self, used: &UsedAnswer) {
+        if let Some(asked) = used.0.get() {
+            self.0.cache.refused(asked);
+        }
+    }
+
     async fn ask(
         &self,
         settings: &ProviderSettings,
         provider: &Provider,
-        reference: &Reference,
         token: Option<&BoundToken>,
+        asked: &Asked,
     ) -> Result<Option<Credential>, ProviderError> {
-        let owner = owner(provider, token);
-        if let Some(kept) = self.0.cache.get(&provider.fingerprint, &owner, reference) {
-            return Ok(kept.lookup(reference));
+        if let Some(kept) = self.0.cache.get(asked) {
+            return Ok(kept.lookup(&asked.reference));
         }
-        let answer = self.fly(settings, provider, reference, token, owner).await?;
-        Ok(answer.credentials.lookup(reference))
+        let answer = self.fly(settings, provider, token, asked.clone()).await?;
+        Ok(answer.credentials.lookup(&asked.reference))
     }
 
     /// Joins the run that has the same question, or starts one. It is a task of its own, so that it ends even when the
@@ -143,19 +169,17 @@ impl Providers {
         &self,
         settings: &ProviderSettings,
         provider: &Provider,
-        reference: &Reference,
         token: Option<&BoundToken>,
-        owner: String,
+        asked: Asked,
     ) -> Flight {
         // As under kubelet: without tag and digest.
-        let image = format!("{}/{}", reference.registry(), reference.repository());
+        let image = format!("{}/{}", asked.reference.registry(), asked.reference.repository());
         let key = (provider.fingerprint.clone(), image.clone(), token.map(|token| fingerprint(&token.token)));
         let mut flights = self.0.flights();
         if let Some(flight) = flights.get(&key).filter(|flight| flight.peek().is_none()) {
             return flight.clone();
         }
-        let shelf = Arc::clone(&self.0);
-        let (bin_dir, reference) = (settings.bin_dir.clone(), reference.clone());
+        let (shelf, bin_dir) = (Arc::clone(&self.0), settings.bin_dir.clone());
         let (provider, token) = (provider.clone(), token.map(|token| token.token.clone()));
         let stopped = ProviderError::Stopped { provider: provider.name.clone(), image: image.clone() };
         let task = tokio::spawn({
@@ -163,7 +187,7 @@ impl Providers {
             async move {
                 let answer = plugin::run(&provider, &bin_dir, &image, token.as_ref()).await;
                 if let Ok(answer) = &answer {
-                    shelf.cache.put(&provider.fingerprint, &owner, &reference, answer);
+                    shelf.cache.put(&asked, answer);
                 }
                 shelf.flights().remove(&key);
                 answer

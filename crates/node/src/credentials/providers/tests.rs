@@ -10,6 +10,8 @@ use super::config::PLUGIN_API_VERSION;
 use super::*;
 use crate::credentials::tokens::Tokens;
 
+mod processes;
+
 /// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
 struct Stage {
     directory: tempfile::TempDir,
@@ -63,7 +65,8 @@ impl Stage {
     /// The access of a pod, as its principal.
     async fn access(&self, pod: &Pod, tokens: Option<&Secret>) -> Result<bool, CredentialError> {
         let reference = "r.example/a:v1".parse().unwrap();
-        let found = self.providers.access(&self.settings, &reference, pod, tokens).await;
+        let used = UsedAnswer::default();
+        let found = self.providers.access(&self.settings, &reference, pod, tokens, &used).await;
         found.map(|access| access.is_some())
     }
 
@@ -84,7 +87,13 @@ impl Stage {
         let Some(provider) = file.iter().find(|provider| provider.covers(&reference)) else {
             return Ok(None);
         };
-        let found = self.providers.ask(&self.settings, provider, &reference, None).await;
+        let asked = Asked {
+            provider: provider.fingerprint.clone(),
+            owner: String::new(),
+            reference,
+            namespace: "team".to_owned(),
+        };
+        let found = self.providers.ask(&self.settings, provider, None, &asked).await;
         Ok(found.map_err(|error| error.to_string())?.map(|credential| match credential {
             Credential::Password { username, password } => (username, password.expose().to_owned()),
             Credential::IdentityToken(_) => panic!("an identity token"),

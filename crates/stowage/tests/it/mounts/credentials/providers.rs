@@ -53,9 +53,14 @@ impl Plugin {
     }
 
     pub(super) fn answers(&self, username: &str, password: &str) {
+        self.answers_for(username, password, "0s");
+    }
+
+    /// The same, to be kept for so long.
+    fn answers_for(&self, username: &str, password: &str, duration: &str) {
         let answer = json!({
             "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
-            "cacheKeyType": "Registry", "auth": { &self.host: { "username": username, "password": password } },
+            "cacheKeyType": "Registry", "cacheDuration": duration, "auth": { &self.host: { "username": username, "password": password } },
         });
         std::fs::write(self.directory.join("answer"), answer.to_string()).unwrap();
     }
@@ -145,6 +150,34 @@ fn a_plugin_that_fails_is_named_and_asked_again() {
         plugin.configure(&json!(null), "");
         served(&node, &request(), &model).await;
         assert_eq!(node.count("stowage_credential_providers_valid").await, 1);
+        node.nothing_left().await;
+    });
+}
+
+#[test]
+fn an_answer_that_the_registry_does_not_take_any_more_is_asked_for_anew() {
+    scene(async |scene| {
+        let registry = accounts(Registry::builder().basic("root", "root")).start().await.unwrap();
+        let model = Model::push(&registry, REPOSITORY, "v1", 1, MIB);
+        let plugin = Plugin::new(&scene, &registry);
+        let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
+        let node = scene.node().registry(&registry).arg("--config", config.path()).start().await;
+        let request = || volume(&node, "team", "default", &always(&model));
+        plugin.answers_for("ada", "ada's own", "12h");
+        served(&node, &request(), &model).await;
+        served(&node, &request(), &model).await;
+        assert_eq!(plugin.runs(), 1, "the answer is kept");
+        registry.set_password("ada", "new");
+        plugin.answers_for("ada", "new", "12h");
+        // A pod's own wrong secret says nothing of the plugin's answer.
+        let mut own = request();
+        let auth = json!({ "auths": { registry.host(): { "username": "ada", "password": "wrong" } } });
+        own.secrets.insert(".dockerconfigjson".to_owned(), auth.to_string());
+        refused(&node, &own, Code::Unauthenticated, &registry.host()).await;
+        refused(&node, &request(), Code::Unauthenticated, &registry.host()).await;
+        assert_eq!(plugin.runs(), 1);
+        served(&node, &request(), &model).await;
+        assert_eq!(plugin.runs(), 2);
         node.nothing_left().await;
     });
 }
