@@ -125,7 +125,7 @@ mod tests {
             ])
         );
         patch.answer(200, &node(&["a", "b"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 
@@ -133,7 +133,7 @@ mod tests {
     async fn a_node_without_the_taint_is_left_alone() {
         let (mut server, task) = start(ready());
         server.expect("GET", PATH).await.answer(200, &node(&["a"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let patch = server.expect("PATCH", PATH).await;
         assert_eq!(patch.body()[1]["path"], "/spec/taints/1");
         patch.answer(200, &node(&["new"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 
@@ -194,7 +194,7 @@ mod tests {
         while started.elapsed() <= HOPE {
             server.expect("GET", PATH).await.answer(403, &status(403, "Forbidden", "no right"));
         }
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 }
