@@ -11,6 +11,7 @@ use stowage_registry::{ImagePattern, Secret};
 use super::ProviderSettings;
 use crate::context::Pod;
 use crate::credentials::tokens::{BoundToken, TokenError, Tokens};
+use crate::small_file;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1";
 const KIND: &str = "CredentialProviderConfig";
@@ -124,11 +125,8 @@ impl Provider {
 pub(super) fn read(settings: &ProviderSettings) -> Result<Vec<Provider>, FileError> {
     let path = &settings.config_file;
     let unreadable = |reason: String| FileError::Unreadable { path: path.clone(), reason };
-    let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > LONGEST_FILE {
-        return Err(unreadable(format!("it has more than {LONGEST_FILE} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = small_file::read(path, LONGEST_FILE).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
     parse(&text, &settings.bin_dir).map_err(|reason| FileError::Invalid { path: path.clone(), reason })
 }
 
