@@ -10,7 +10,7 @@ use stowage_volumes::{Access, Progress, PublishRequest};
 use tonic::{Code, Status};
 
 use crate::context::{self, Context, Pod};
-use crate::credentials::Question;
+use crate::credentials::{Question, UsedAnswer};
 
 /// Mount flags that change nothing on a read-only volume.
 const MOUNT_FLAGS: [&str; 2] = ["ro", "noatime"];
@@ -76,7 +76,8 @@ pub(crate) fn publish(
         wait,
         progress: Progress::default(),
     };
-    Ok((asked, Question { secrets: request.secrets, pod, context_tokens: tokens }))
+    let used = UsedAnswer::default();
+    Ok((asked, Question { secrets: request.secrets, pod, context_tokens: tokens, used }))
 }
 
 pub(crate) fn volume_id(id: String) -> Result<String, ArgumentError> {

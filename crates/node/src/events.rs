@@ -11,6 +11,7 @@
 //! it, because downloads outlive the calls that start them.
 
 mod allowance;
+mod due;
 mod follow;
 mod ledger;
 mod message;

@@ -14,6 +14,7 @@ pub mod kubernetes;
 mod node_service;
 mod registration;
 mod server;
+mod small_file;
 mod status;
 
 use std::sync::{Arc, OnceLock};

@@ -50,7 +50,7 @@ impl NodeService {
         let (mut request, question) = arguments::publish(request, wait)
             .map_err(|error| self.refused(subject.as_ref(), error.into()))?;
         let volumes = self.volumes()?;
-        let credentials = &self.0.options.credentials;
+        let (credentials, used) = (&self.0.options.credentials, question.used.clone());
         // What is mounted already needs no endpoint and no plugin.
         if !credentials.may_take_long(&request.attributes) || !volumes.is_published(&request).await {
             request.access = self
@@ -68,7 +68,10 @@ impl NodeService {
         if let Some(subject) = subject.filter(|_| work.started()) {
             self.0.events.follow(subject, work.clone());
         }
-        work.wait().await.map_err(|error| status::of_publish(&error))?;
+        work.wait().await.map_err(|error| {
+            credentials.publish_failed(&used, &error);
+            status::of_publish(&error)
+        })?;
         Ok(())
     }
 

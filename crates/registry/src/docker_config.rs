@@ -15,6 +15,8 @@ use crate::keyring::Keyring;
 
 /// The largest file that is read; Kubernetes allows no larger secret.
 const LONGEST_FILE: usize = 1 << 20;
+/// More credentials are in no real file, and each is compared with each image.
+const MOST_ENTRIES: usize = 1000;
 
 /// Written with padding by some tools and without by others.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -32,6 +34,14 @@ pub enum DockerConfigError {
     TooLarge {
         /// Its size.
         bytes: usize,
+    },
+    /// With more credentials than any real one.
+    #[error(
+        "the docker configuration has {entries} entries, and at most {MOST_ENTRIES} are read; leave out what the image does not need"
+    )]
+    TooMany {
+        /// How many.
+        entries: usize,
     },
     /// No JSON, or JSON of another shape.
     #[error(
@@ -118,32 +128,37 @@ impl DockerConfig {
         } else {
             serde_json::from_slice(bytes).map_err(|error| place(&error))?
         };
-        let mut keyring = Keyring::default();
+        Self::within_limit(entries.len())?;
+        let mut credentials = Vec::with_capacity(entries.len());
         for (registry, entry) in entries {
             if let Some(credential) = entry.credential(&registry)? {
-                keyring.add(&registry, credential);
+                credentials.push((registry, credential));
             }
         }
-        Ok(Self { keyring })
+        Ok(Self { keyring: Keyring::of(credentials) })
     }
 
-    /// Credentials for keys as those of `auths`; of equal keys the first counts.
-    pub fn of(entries: impl IntoIterator<Item = (String, Credential)>) -> Self {
-        let mut keyring = Keyring::default();
-        for (key, credential) in entries {
-            keyring.add(&key, credential);
-        }
-        Self { keyring }
+    /// Credentials for keys as those of `auths`.
+    ///
+    /// # Errors
+    /// [`DockerConfigError::TooMany`] where there are more than a file may have.
+    pub fn of(entries: BTreeMap<String, Credential>) -> Result<Self, DockerConfigError> {
+        Self::within_limit(entries.len())?;
+        Ok(Self { keyring: Keyring::of(entries) })
+    }
+
+    fn within_limit(entries: usize) -> Result<(), DockerConfigError> {
+        if entries > MOST_ENTRIES { Err(DockerConfigError::TooMany { entries }) } else { Ok(()) }
     }
 
     /// One credential for one key, as an entry of `auths` would have it (`host[:port][/path]`, globs in the
     /// host).
     pub fn single(key: &str, credential: Credential) -> Self {
-        Self::of([(key.to_owned(), credential)])
+        Self { keyring: Keyring::of([(key.to_owned(), credential)]) }
     }
 
     /// The credential for a reference, by kubelet's rules: globs in the parts of the host, a prefix of the
-    /// path, the longest key first; Docker Hub's under any of its names.
+    /// path, keys backwards by their text, of which the first counts; Docker Hub's under any of its names.
     pub fn lookup(&self, reference: &Reference) -> Option<Credential> {
         self.keyring.lookup(reference.registry(), reference.repository()).cloned()
     }
@@ -255,6 +270,19 @@ mod tests {
         let no_colon = format!(r#"{{"auths":{{"a.io":{{"auth":"{}"}}}}}}"#, STANDARD.encode("nocolon"));
         let error = DockerConfig::parse(no_colon.as_bytes()).err().unwrap();
         assert_eq!(error, DockerConfigError::Auth { registry: "a.io".to_owned() });
+    }
+
+    /// A mebibyte of short keys would be compared with every image.
+    #[test]
+    fn more_entries_than_any_real_file_has_are_refused() {
+        let file = |entries: usize| {
+            let auths: serde_json::Map<_, _> =
+                (0..entries).map(|n| (format!("r{n}.io"), serde_json::json!({"auth": "dTpw"}))).collect();
+            serde_json::json!({ "auths": auths }).to_string()
+        };
+        assert_eq!(found(&file(1000), "r999.io/x:1").as_deref(), Some("u:p"));
+        let error = DockerConfig::parse(file(1001).as_bytes()).err().unwrap();
+        assert!(error.to_string().contains("1001 entries"), "{error}");
     }
 
     proptest! {

@@ -62,6 +62,11 @@ mod tests {
             ("*.r.example", "r.example/a:v1", false),
             ("r.example/team", "r.example/team/a:v1", true),
             ("r.example/team", "r.example/other:v1", false),
+            // The version of an API is taken out of keys of docker configurations only.
+            ("r.example/v2", "r.example/v2/a:v1", true),
+            ("r.example/v2", "r.example/other/a:v1", false),
+            ("r.example/v1/", "r.example/a:v1", false),
+            ("r.example/v1/team", "r.example/team/a:v1", false),
             ("docker.io", "library/a:v1", true),
             ("index.docker.io", "docker.io/team/a:v1", true),
             ("*", "r.example/a:v1", false),

@@ -1,29 +1,37 @@
 //! Which credential of several belongs to a repository: kubelet's rules.
+//!
+//! Keys stand in kubelet's order, backwards by their text: of two that begin alike the longer one comes first. Kubelet
+//! tries all that match, one after the other; here the first counts.
+
+use std::cmp::Reverse;
 
 use crate::credential::Credential;
 
 /// Docker Hub under the names that tools write for it.
 const DOCKER_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// Credentials by key, the most exact first.
+/// Credentials by key, in the order in which they count.
 #[derive(Clone, Default)]
 pub(crate) struct Keyring {
     entries: Vec<(Key, Credential)>,
 }
 
 impl Keyring {
-    /// Adds a credential under a key such as `https://index.docker.io/v1/`, `*.dkr.ecr.*.amazonaws.com` or
-    /// `quay.io/team`. A key that names no host never matches.
-    pub(crate) fn add(&mut self, key: &str, credential: Credential) {
-        let Some(key) = Key::parse(key) else { return };
-        let at = self.entries.partition_point(|(other, _)| other.rank() >= key.rank());
-        self.entries.insert(at, (key, credential));
+    /// Credentials under keys such as `https://index.docker.io/v1/`, `*.dkr.ecr.*.amazonaws.com` or `quay.io/team`; of
+    /// equal keys the first counts. A key that names no host never matches.
+    pub(crate) fn of(entries: impl IntoIterator<Item = (String, Credential)>) -> Self {
+        let entries = entries.into_iter();
+        let mut entries: Vec<_> =
+            entries.filter_map(|(key, credential)| Some((Key::of_file(&key)?, credential))).collect();
+        entries.sort_by_cached_key(|(key, _)| Reverse(key.text()));
+        Self { entries }
     }
 
     pub(crate) fn lookup(&self, registry: &str, repository: &str) -> Option<&Credential> {
         let path = format!("/{repository}");
-        let hosts = hosts_of(&registry);
-        let found = self.entries.iter().find(|(key, _)| hosts.iter().any(|host| key.covers(host, &path)));
+        let found = hosts_of(&registry)
+            .iter()
+            .find_map(|host| self.entries.iter().find(|(key, _)| key.covers(host, &path)));
         found.map(|(_, credential)| credential)
     }
 
@@ -48,16 +56,24 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn parse(key: &str) -> Option<Self> {
-        let key = key.trim();
-        let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-        let (host, path) = key.find('/').map_or((key, ""), |slash| key.split_at(slash));
-        // Keys of old registries end in the version of their API, which is not part of a repository's name.
-        let path = match path {
+    /// A key as a docker configuration has it. Those of old registries end in the version of their API, which is not
+    /// part of a repository's name.
+    fn of_file(key: &str) -> Option<Self> {
+        let mut key = Self::parse(key)?;
+        let path = match key.path.as_str() {
             "/v1" | "/v2" => "",
             path if path.starts_with("/v1/") || path.starts_with("/v2/") => &path[3..],
             path => path,
         };
+        key.path = if path == "/" { String::new() } else { path.to_owned() };
+        Some(key)
+    }
+
+    /// A pattern over images, whose path is the beginning of a repository's name as it is.
+    pub(crate) fn parse(key: &str) -> Option<Self> {
+        let key = key.trim();
+        let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+        let (host, path) = key.find('/').map_or((key, ""), |slash| key.split_at(slash));
         let path = if path == "/" { "" } else { path };
         let (host, port) = split_port(host);
         if host.is_empty() {
@@ -66,11 +82,10 @@ impl Key {
         Some(Self { parts: parts(host), port: port.map(str::to_owned), path: path.to_owned() })
     }
 
-    /// Longer paths first, then hosts without globs, then longer hosts, then by name, backwards as kubelet.
-    fn rank(&self) -> (usize, bool, usize, &[String], Option<&str>) {
-        let exact = !self.parts.iter().any(|part| part.contains(['*', '?', '[']));
-        let length = self.parts.iter().map(String::len).sum();
-        (self.path.len(), exact, length, &self.parts, self.port.as_deref())
+    /// The key as one text, by which kubelet sorts.
+    fn text(&self) -> String {
+        let port = self.port.as_ref().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}{}", self.parts.join("."), self.path)
     }
 
     /// Globs count in the host alone; in a path they would be taken for themselves.
@@ -178,10 +193,8 @@ mod tests {
     use crate::credential::Credential;
 
     fn chosen(keys: &[&str], registry: &str, repository: &str) -> Option<String> {
-        let mut keyring = Keyring::default();
-        for key in keys {
-            keyring.add(key, Credential::password(*key, "p"));
-        }
+        let entries = keys.iter().map(|key| ((*key).to_owned(), Credential::password(*key, "p")));
+        let keyring = Keyring::of(entries);
         keyring.lookup(registry, repository).map(|credential| match credential {
             Credential::Password { username, .. } => username.clone(),
             Credential::IdentityToken(_) => String::new(),
@@ -234,18 +247,26 @@ mod tests {
     }
 
     #[test]
-    fn the_most_exact_key_comes_first() {
-        let table: [(&[&str], &str); 4] = [
+    fn of_several_keys_kubelets_first_one_counts() {
+        let table: [(&[&str], &str); 6] = [
             (&["quay.io", "quay.io/team", "quay.io/team/x"], "quay.io/team/x"),
+            (&["quay.io/v2/team", "quay.io/a"], "quay.io/v2/team"),
             (&["*.io", "quay.io"], "quay.io"),
-            (&["quay.io", "*.io/team"], "*.io/team"),
+            (&["quay.io", "*.io/team"], "quay.io"),
             (&["quay.*", "*.io"], "quay.*"),
+            (&["QUAY.io/team", "quay.io"], "QUAY.io/team"),
         ];
         for (keys, expected) in table {
             assert_eq!(chosen(keys, "quay.io", "team/x").as_deref(), Some(expected), "{keys:?}");
             let turned: Vec<&str> = keys.iter().rev().copied().collect();
             assert_eq!(chosen(&turned, "quay.io", "team/x").as_deref(), Some(expected), "{turned:?}");
         }
+        // What is written for Docker Hub's own name comes before its other names.
+        let hub = ["index.docker.io/team", "docker.io"];
+        assert_eq!(chosen(&hub, "docker.io", "team/x").as_deref(), Some("docker.io"));
+        // Of equal keys the first.
+        let equal = ["https://quay.io/v1/", "quay.io"];
+        assert_eq!(chosen(&equal, "quay.io", "a/b").as_deref(), Some("https://quay.io/v1/"));
     }
 
     #[test]
@@ -285,8 +306,7 @@ mod tests {
 
         #[test]
         fn any_key_can_be_added(key in ".{0,60}") {
-            let mut keyring = Keyring::default();
-            keyring.add(&key, Credential::password("u", "p"));
+            let keyring = Keyring::of([(key, Credential::password("u", "p"))]);
             let _ = keyring.lookup("quay.io", "a/b");
         }
     }

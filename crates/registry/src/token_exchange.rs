@@ -12,7 +12,7 @@ use crate::client::Registry;
 use crate::error::RegistryError;
 use crate::exchange::Request;
 use crate::secret::Secret;
-use crate::shown::host_and_port;
+use crate::shown::{Origin, host_and_port};
 use crate::token::parse_token_answer;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -21,10 +21,20 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// The largest answer of an endpoint.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
-/// A text that is no endpoint for a token exchange.
+/// A text that is no endpoint for a token exchange. Of a URL only scheme, host and port are repeated: the rest may hold
+/// a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an endpoint for tokens: write an https URL without user name and fragment")]
-pub struct ExchangeEndpointError(pub String);
+pub enum ExchangeEndpointError {
+    /// No URL at all, which is not repeated.
+    #[error("it is not a URL: write an https URL without user name and fragment")]
+    NoUrl,
+    /// A URL of another kind.
+    #[error("`{origin}` is not an endpoint for tokens: write an https URL without user name and fragment")]
+    Unfit {
+        /// Its scheme, host and port.
+        origin: String,
+    },
+}
 
 /// Where tokens are exchanged: an https URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,11 +44,10 @@ impl std::str::FromStr for ExchangeEndpoint {
     type Err = ExchangeEndpointError;
 
     fn from_str(text: &str) -> Result<Self, ExchangeEndpointError> {
-        let refuse = || ExchangeEndpointError(text.to_owned());
-        let url = Url::parse(text).map_err(|_| refuse())?;
+        let url = Url::parse(text).ok().filter(Url::has_host).ok_or(ExchangeEndpointError::NoUrl)?;
         let user = !url.username().is_empty() || url.password().is_some();
-        if url.scheme() != "https" || !url.has_host() || user || url.fragment().is_some() {
-            return Err(refuse());
+        if url.scheme() != "https" || user || url.fragment().is_some() {
+            return Err(ExchangeEndpointError::Unfit { origin: Origin(&url).to_string() });
         }
         Ok(Self(url))
     }
@@ -167,6 +176,20 @@ mod tests {
             "",
         ] {
             assert!(bad.parse::<ExchangeEndpoint>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refused_endpoint_is_shown_without_what_may_be_secret() {
+        for (bad, shown) in [
+            ("https://user:canary@sts.example:8443/canary?canary", "`https://sts.example:8443`"),
+            ("http://canary@sts.example/", "`http://sts.example`"),
+            ("https://user:canary@sts.example:99999/", "not a URL"),
+            ("user:canary@sts.example", "not a URL"),
+            ("canary", "not a URL"),
+        ] {
+            let error = bad.parse::<ExchangeEndpoint>().unwrap_err().to_string();
+            assert!(error.contains(shown) && !error.contains("canary"), "{error}");
         }
     }
 

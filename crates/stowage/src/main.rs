@@ -15,6 +15,7 @@ mod commands;
 mod failure;
 mod node_setup;
 mod progress;
+mod signals;
 mod tree;
 mod wiring;
 

@@ -11,7 +11,6 @@ use stowage_registry::{HostPattern, MirrorOptions, PlainHttp, ProxySettings, Reg
 use stowage_store::Store;
 use stowage_sys::TargetRoot;
 use stowage_volumes::{Access, Volumes};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
 use crate::cli::{LogArgs, RegistryArgs, StoreArgs, TarArgs, VolumeArgs};
@@ -72,19 +71,6 @@ fn say_what_is_not_read(roots: &[PathBuf], crio: &Path) {
             crio.display()
         );
     }
-}
-
-/// Listens for SIGTERM and SIGINT from now on; what it returns ends with the first of them. The first process of a
-/// container is ended by neither unless it listens.
-pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// The attributes that the flags of a command spell.

@@ -14,5 +14,5 @@ pub mod metrics;
 pub use admin::{Series, serve};
 pub use controller_metrics::ControllerMetrics;
 pub use health::Health;
-pub use logging::{LogFormat, init as init_logging};
+pub use logging::{LogFormat, check_filter as check_log_filter, init as init_logging};
 pub use metrics::Metrics;

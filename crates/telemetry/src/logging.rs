@@ -39,6 +39,18 @@ pub struct FilterError {
     source: tracing_subscriber::filter::ParseError,
 }
 
+/// Whether `filter` can be used, without using it.
+///
+/// # Errors
+/// [`FilterError`] where the filter cannot be parsed.
+pub fn check_filter(filter: &str) -> Result<(), FilterError> {
+    parse(filter).map(drop)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+    EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })
+}
+
 /// Sends events that pass `filter` (a level or `target=level` directives) to standard error.
 ///
 /// A second call in one process changes nothing, so tests may call it freely.
@@ -46,9 +58,7 @@ pub struct FilterError {
 /// # Errors
 /// [`FilterError`] where the filter cannot be parsed.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), FilterError> {
-    let env_filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| FilterError { filter: filter.to_owned(), source })?;
+    let env_filter = parse(filter)?;
     let terminal = std::io::stderr().is_terminal();
     let json = match format {
         LogFormat::Auto => !terminal,
@@ -80,5 +90,7 @@ mod tests {
     fn a_bad_filter_is_refused_with_its_text() {
         let error = init(LogFormat::Json, "stowage=loud").unwrap_err();
         assert!(error.to_string().contains("`stowage=loud`"), "{error}");
+        assert!(check_filter("stowage=loud").is_err());
+        assert!(check_filter("stowage_engine=debug,info").is_ok());
     }
 }

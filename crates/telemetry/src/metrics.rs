@@ -74,6 +74,7 @@ struct Inner {
     erofs: Family<BackingLabel, Gauge>,
     events: Family<ResultLabel, Counter>,
     configuration_valid: Gauge,
+    credential_providers_valid: Gauge,
     probe: Mutex<Option<Probe>>,
 }
 
@@ -141,6 +142,11 @@ impl Metrics {
         let configuration_valid =
             gauge("configuration_valid", "Whether the configuration file can be used as it is now");
         configuration_valid.set(1);
+        let credential_providers_valid = gauge(
+            "credential_providers_valid",
+            "Whether the credential providers' configuration could be used when it was last read",
+        );
+        credential_providers_valid.set(1);
         let erofs = Family::default();
         registry.register("erofs", "How files out of tars are mounted on this node", erofs.clone());
         let events = Family::default();
@@ -165,6 +171,7 @@ impl Metrics {
             erofs,
             events,
             configuration_valid,
+            credential_providers_valid,
             probe: Mutex::new(None),
         }))
     }
@@ -182,6 +189,11 @@ impl Metrics {
     /// Whether the configuration file can be used as it is now. It can until somebody says otherwise.
     pub fn configuration_valid(&self, valid: bool) {
         self.0.configuration_valid.set(i64::from(valid));
+    }
+
+    /// Whether the credential providers' configuration could be used when it was last read, as long as there is one.
+    pub fn credential_providers_valid(&self, valid: bool) {
+        self.0.credential_providers_valid.set(i64::from(valid));
     }
 
     /// One `NodePublishVolume` call ended with `result` (`ok` or a gRPC code).
@@ -258,7 +270,9 @@ mod tests {
         metrics.collected(10);
         metrics.events("dropped", 3);
         assert!(metrics.render().unwrap().contains("stowage_configuration_valid 1"));
+        assert!(metrics.render().unwrap().contains("stowage_credential_providers_valid 1"));
         metrics.configuration_valid(false);
+        metrics.credential_providers_valid(false);
         metrics.watch_store(|| StoreNumbers { blobs: 7, fetched: 99, ..StoreNumbers::default() });
         let first = metrics.render().unwrap();
         let second = metrics.render().unwrap();
@@ -272,6 +286,7 @@ mod tests {
             "stowage_collections_total 1",
             "stowage_events_total{result=\"dropped\"} 3",
             "stowage_configuration_valid 0",
+            "stowage_credential_providers_valid 0",
         ] {
             assert!(first.contains(line), "{line} not in\n{first}");
             assert!(second.contains(line), "{line} counted twice in\n{second}");

@@ -52,6 +52,8 @@ pub struct Reading {
     pub total: u64,
     /// Bytes of blobs that were on the node before this pull.
     pub present: u64,
+    /// Bytes of the others that an earlier pull had left, or that another one has brought already.
+    pub resumed: u64,
     /// From the first byte that could arrive until now, or until all were there.
     pub elapsed: Duration,
     /// Mean rate of this pull in bytes a second.
@@ -80,7 +82,7 @@ impl Progress {
         state.total = total;
         state.present = present;
         state.settled = present;
-        state.resumed = present + resumed;
+        state.resumed = resumed;
         state.started = Some(Instant::now());
         state.running = running;
         drop(state);
@@ -120,11 +122,12 @@ impl Progress {
         let until = state.ended.unwrap_or_else(Instant::now);
         let elapsed = state.started.map_or(Duration::ZERO, |started| until.duration_since(started));
         let seconds = elapsed.as_secs_f64();
+        let State { total, present, resumed, .. } = *state;
+        let here = present + resumed;
         #[expect(clippy::cast_sign_loss, reason = "a byte count over a positive time")]
-        let rate =
-            if seconds > 0.0 { (done.saturating_sub(state.resumed) as f64 / seconds) as u64 } else { 0 };
-        let left = (rate > 0).then(|| Duration::from_secs(state.total.saturating_sub(done) / rate));
-        Reading { done, total: state.total, present: state.present, elapsed, rate, left }
+        let rate = if seconds > 0.0 { (done.saturating_sub(here) as f64 / seconds) as u64 } else { 0 };
+        let left = (rate > 0).then(|| Duration::from_secs(total.saturating_sub(done) / rate));
+        Reading { done, total, present, resumed, elapsed, rate, left }
     }
 
     /// One line for a person.
@@ -188,7 +191,7 @@ mod tests {
         assert!(progress.describe().starts_with("200 B of 400 B (50 %)"), "{}", progress.describe());
         progress.complete();
         let reading = progress.read();
-        assert_eq!((reading.done, reading.present), (400, 100));
+        assert_eq!((reading.done, reading.present, reading.resumed), (400, 100, 100));
         assert_eq!(progress.read().elapsed, reading.elapsed, "the clock stops when all is there");
     }
 

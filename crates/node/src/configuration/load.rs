@@ -4,11 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use stowage_registry::HostPattern;
+use stowage_telemetry::check_log_filter;
 
 use super::NodeConfiguration;
+use crate::small_file;
 
 /// The longest file that is read; a `ConfigMap` holds no more.
-const LONGEST_FILE: usize = 1 << 20;
+pub(super) const LONGEST_FILE: u64 = 1 << 20;
 
 /// A configuration file that is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,7 @@ impl NodeConfiguration {
     /// # Errors
     /// One sentence that names the file and what is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
-        read(path, std::fs::read(path))
+        read(path, small_file::read(path, LONGEST_FILE))
     }
 
     /// Reads the text of a file.
@@ -45,9 +47,6 @@ impl NodeConfiguration {
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        if text.len() > LONGEST_FILE {
-            return Err(format!("it has {} bytes, and at most {LONGEST_FILE} are read", text.len()));
-        }
         let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())?;
         let options = serde_saphyr::options! { with_snippet: false };
         let configuration: Self =
@@ -65,6 +64,9 @@ impl NodeConfiguration {
             }
         }
         self.credentials.settings()?;
+        if let Some(filter) = &self.telemetry.log {
+            check_log_filter(filter).map_err(|error| format!("telemetry.log: {error}"))?;
+        }
         let limits = &self.limits;
         let connections = 1..=1024;
         let ranges = [
@@ -180,6 +182,7 @@ telemetry: {log: debug, logFormat: json}
                 "mode `direct` takes no",
             ),
             ("credentials: {providers: {configFile: /x}}", "binDir"),
+            ("telemetry: {log: 'stowage=loud'}", "telemetry.log: log filter `stowage=loud` is invalid"),
         ] {
             let error = parse(rest).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{expected} not in: {error}");
@@ -200,5 +203,7 @@ telemetry: {log: debug, logFormat: json}
     fn a_file_that_cannot_be_read_is_named() {
         let error = NodeConfiguration::load(Path::new("/nowhere/node.yaml")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/node.yaml"), "{error}");
+        let error = NodeConfiguration::load(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero: it has more than 1048576 bytes"), "{error}");
     }
 }

@@ -286,7 +286,9 @@ impl TokenExchangeEntry {
         let patterns = self.registries.iter().map(|pattern| pattern.parse().map_err(|e| format!("{e}")));
         let mode = match (self.mode, &self.endpoint) {
             (TokenExchangeMode::Exchange, Some(endpoint)) => TokenMode::Exchange(TokenExchange {
-                endpoint: endpoint.parse::<ExchangeEndpoint>().map_err(|error| error.to_string())?,
+                endpoint: endpoint
+                    .parse::<ExchangeEndpoint>()
+                    .map_err(|error| format!("`endpoint`: {error}"))?,
                 audience: self.endpoint_audience.clone(),
                 scope: self.scope.clone(),
             }),

@@ -1,26 +1,50 @@
 //! Seeing that the file has changed.
 //!
 //! By its content: a `ConfigMap`'s volume swaps a symlink above the file, so neither its inode nor a watch on it would tell.
+//! What is being written may be seen in half, and half of a file can say something else, such as no policy at all. So a
+//! content counts when two looks in a row have found it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stowage_artifact::{Algorithm, Digest};
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeConfiguration;
-use super::load::{ConfigurationError, read};
+use super::load::{ConfigurationError, LONGEST_FILE, read};
+use crate::small_file;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// What a look has found, as far as it can be compared with the next one.
-#[derive(PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Content(Digest),
     Unreadable(io::ErrorKind),
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Looks {
+    last: Option<Seen>,
+    told: Option<Seen>,
+}
+
+impl Looks {
+    /// Whether what was found now counts, and is something else than what counted before.
+    fn news(&mut self, seen: Seen) -> bool {
+        let seen = Some(seen);
+        let counts = self.last == seen && self.told != seen;
+        if counts {
+            self.told.clone_from(&seen);
+        }
+        self.last = seen;
+        counts
+    }
 }
 
 /// Looks at a configuration file every few seconds.
@@ -43,7 +67,7 @@ impl Watcher {
         stop: CancellationToken,
         changed: impl Fn(Result<NodeConfiguration, ConfigurationError>),
     ) {
-        let mut last = None;
+        let mut looks = Looks::default();
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -52,24 +76,29 @@ impl Watcher {
                 _ = ticks.tick() => {}
             }
             let path = self.path.clone();
-            // The read died with the runtime: there is nobody to be told.
-            let Ok(content) = tokio::task::spawn_blocking(move || std::fs::read(path)).await else { return };
-            let seen = match &content {
-                Ok(bytes) => Seen::Content(Digest::of(Algorithm::Sha256, bytes)),
-                Err(error) => Seen::Unreadable(error.kind()),
-            };
-            if last.as_ref() != Some(&seen) {
-                last = Some(seen);
-                changed(read(&self.path, content));
+            // What dies with the runtime has nobody to tell.
+            let Ok((seen, content)) = spawn_blocking(move || look(&path)).await else { return };
+            if looks.news(seen) {
+                let path = self.path.clone();
+                let Ok(read) = spawn_blocking(move || read(&path, content)).await else { return };
+                changed(read);
             }
         }
     }
 }
 
+fn look(path: &Path) -> (Seen, io::Result<Vec<u8>>) {
+    let content = small_file::read(path, LONGEST_FILE);
+    let seen = match &content {
+        Ok(bytes) => Seen::Content(Digest::of(Algorithm::Sha256, bytes)),
+        Err(error) => Seen::Unreadable(error.kind()),
+    };
+    (seen, content)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::path::Path;
 
     use tokio::sync::mpsc;
 
@@ -86,6 +115,29 @@ mod tests {
     fn swap(directory: &Path, version: &str) {
         symlink(version, directory.join("..data_tmp")).unwrap();
         std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+    }
+
+    #[test]
+    fn what_only_one_look_has_found_does_not_count() {
+        let content = |text: &str| Seen::Content(Digest::of(Algorithm::Sha256, text.as_bytes()));
+        let mut looks = Looks::default();
+        for (seen, counts) in [
+            (content("a"), false),
+            (content("a"), true),
+            (content("a"), false),
+            // Written in two steps, and looked at in between.
+            (content("half of b"), false),
+            (content("b"), false),
+            (content("b"), true),
+            (Seen::Unreadable(io::ErrorKind::NotFound), false),
+            // Back again: nothing has changed.
+            (content("b"), false),
+            (content("b"), false),
+            (Seen::Unreadable(io::ErrorKind::NotFound), false),
+            (Seen::Unreadable(io::ErrorKind::NotFound), true),
+        ] {
+            assert_eq!(looks.news(seen.clone()), counts, "{seen:?}");
+        }
     }
 
     #[tokio::test]

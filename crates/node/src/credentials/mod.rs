@@ -23,14 +23,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use stowage_artifact::VolumeAttributes;
-use stowage_registry::{Registry, RegistryError, Secret};
-use stowage_volumes::{Access, Meaning};
+use stowage_artifact::{Reference, VolumeAttributes};
+use stowage_registry::{Credential, Registry, RegistryError, Secret};
+use stowage_telemetry::Metrics;
+use stowage_volumes::{Access, Meaning, PublishError};
 use tokio_util::sync::CancellationToken;
 
 pub use exchange::{TOKEN_USERNAME, TokenMode, TokenRule};
 pub use node_file::NodeCredentials;
 pub use providers::ProviderSettings;
+pub(crate) use providers::UsedAnswer;
 pub(crate) use tokens::TOKENS_KEY;
 
 use crate::context::Pod;
@@ -108,26 +110,39 @@ pub(crate) struct Question {
     pub(crate) pod: Pod,
     /// What stands in the volume context under the tokens' key; see `tokens` for who may have written it.
     pub(crate) context_tokens: Option<Secret>,
+    /// Filled where a plugin's answer is the credential.
+    pub(crate) used: UsedAnswer,
 }
 
 impl Credentials {
-    /// `registry` is whose rules hold for the endpoints of token exchanges.
-    pub fn new(registry: Registry, settings: CredentialSettings) -> Self {
+    /// `registry` is whose rules hold for the endpoints of token exchanges; `metrics` hear of what is misconfigured.
+    pub fn new(registry: Registry, settings: CredentialSettings, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
             registry,
             settings: RwLock::new(Arc::new(settings)),
-            providers: Providers::default(),
+            providers: Providers::new(metrics),
             closed: CancellationToken::new(),
         }))
     }
 
     /// Takes other settings for all that is published from now on.
     pub fn replace(&self, settings: CredentialSettings) {
+        if settings.providers.is_none() {
+            self.0.providers.none();
+        }
         *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     fn settings(&self) -> Arc<CredentialSettings> {
         Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A publish has failed: an answer that the registry does not take is not kept, for a plugin's account can lose its
+    /// rights long before.
+    pub(crate) fn publish_failed(&self, used: &UsedAnswer, error: &PublishError) {
+        if error.meaning() == Meaning::Unauthenticated {
+            self.0.providers.refused(used);
+        }
     }
 
     /// Ends all waiting for endpoints and plugins.
@@ -160,27 +175,49 @@ impl Credentials {
         question: Question,
         attributes: &VolumeAttributes,
     ) -> Result<Access, CredentialError> {
-        let Question { mut secrets, pod, context_tokens } = question;
+        let Question { mut secrets, pod, context_tokens, used } = question;
         let reference = &attributes.reference;
         let settings = self.settings();
         let tokens = secrets.remove(TOKENS_KEY).map(Secret::new).or(context_tokens);
-        if let Some(credential) = secret::lookup(secrets, reference)? {
-            return Ok(Access::of(Some(credential)));
+        if !secrets.is_empty() {
+            // Whoever wrote the secret chose how long it takes to parse.
+            let reference = reference.clone();
+            let found = tokio::task::spawn_blocking(move || secret::lookup(secrets, &reference));
+            if let Some(credential) = found.await.map_err(|_| CredentialError::Died)?? {
+                return Ok(Access::of(Some(credential)));
+            }
         }
         if let Some(rule) = settings.token_rules.iter().find(|rule| rule.covers(reference)) {
             let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
             return rule.access(&self.0.registry, token, attributes.pull_policy).await;
         }
-        if let Some(providers) = &settings.providers
-            && let Some(access) = self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await?
-        {
-            return Ok(access);
+        let mut lacking = None;
+        if let Some(providers) = &settings.providers {
+            match self.0.providers.access(providers, reference, &pod, tokens.as_ref(), &used).await {
+                Ok(Some(access)) => return Ok(access),
+                Ok(None) => {}
+                // The token does not come by itself: what is left may do without.
+                Err(error @ CredentialError::Token(_)) => lacking = Some(error),
+                Err(error) => return Err(error),
+            }
         }
-        let Some(path) = settings.docker_config.clone() else { return Ok(Access::of(None)) };
-        let reference = reference.clone();
-        let found = tokio::task::spawn_blocking(move || NodeCredentials::lookup(&path, &reference));
-        let credential =
-            found.await.map_err(|_| CredentialError::Died)?.map_err(CredentialError::NodeFile)?;
-        Ok(Access::of(credential))
+        match (nodes_own(settings.docker_config.clone(), reference).await?, lacking) {
+            (None, Some(error)) => Err(error),
+            (credential, _) => Ok(Access::of(credential)),
+        }
     }
 }
+
+/// What the node's docker configuration has for an image.
+async fn nodes_own(
+    path: Option<PathBuf>,
+    reference: &Reference,
+) -> Result<Option<Credential>, CredentialError> {
+    let Some(path) = path else { return Ok(None) };
+    let reference = reference.clone();
+    let found = tokio::task::spawn_blocking(move || NodeCredentials::lookup(&path, &reference));
+    found.await.map_err(|_| CredentialError::Died)?.map_err(CredentialError::NodeFile)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,11 @@ use std::path::Path;
 use stowage_artifact::Reference;
 use stowage_registry::{Credential, DockerConfig};
 
+use crate::small_file;
+
+/// As much as of a pull secret.
+const LONGEST_FILE: u64 = 1 << 20;
+
 /// The node's own docker configuration.
 #[derive(Debug)]
 pub struct NodeCredentials;
@@ -15,7 +20,7 @@ impl NodeCredentials {
     /// # Errors
     /// One sentence where the file is there and cannot be used.
     pub fn lookup(path: &Path, reference: &Reference) -> Result<Option<Credential>, String> {
-        let text = match std::fs::read(path) {
+        let text = match small_file::read(path, LONGEST_FILE) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! One entry for each object: a pod's volume and a reason. What the server does not know yet is due at once. What
 //! repeats is due thirty seconds after the last write for the volume; until then the newest message takes the place of
-//! the one that waits, and the occurrences add up.
+//! the one that waits, and the occurrences add up. Namespaces take turns, and share the room for volumes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::due::{Due, Slot};
 use super::{Notice, Place, Reason, Subject};
 
 /// For a volume, no object is patched sooner than this after its last write.
@@ -19,15 +20,11 @@ pub(super) const STALE: Duration = Duration::from_mins(10);
 /// Volumes that are remembered. Of one that was forgotten the server is asked for the count.
 pub(super) const MOST_VOLUMES: usize = 1000;
 
-/// When something is due; the number keeps the order of what is due at the same time.
-type Slot = (Instant, u64);
-
 /// The entries of all volumes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     volumes: HashMap<Place, Volume>,
-    due: BTreeMap<Slot, (Place, Reason)>,
-    slots: u64,
+    due: Due,
 }
 
 #[derive(Debug)]
@@ -78,6 +75,7 @@ impl Ledger {
         let Notice { subject, reason, message, at } = notice;
         let place = subject.place.clone();
         let dropped = if self.volumes.contains_key(&place) { 0 } else { self.make_room() };
+        let namespace = subject.namespace.clone();
         if reason.ends_progress() {
             self.cancel(&place, Reason::Progress);
         }
@@ -101,11 +99,10 @@ impl Ledger {
         if let Some(waiting) = &mut entry.waiting {
             waiting.message = message;
             waiting.last = at;
+            waiting.since = now;
         } else {
-            self.slots += 1;
-            let slot = (due, self.slots);
+            let slot = self.due.insert(&namespace, due, (place, reason));
             entry.waiting = Some(Waiting { message, last: at, since: now, slot });
-            self.due.insert(slot, (place, reason));
         }
         dropped
     }
@@ -121,23 +118,20 @@ impl Ledger {
 
     /// When the next write is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first_key_value().map(|((due, _), _)| *due)
+        self.due.next()
     }
 
     /// The next object that is due; it waits no longer. Returns also how many were too old to be told.
     pub(super) fn take(&mut self, now: Instant) -> (Option<Writing>, u64) {
         let mut stale = 0;
-        while let Some(first) = self.due.first_entry().filter(|first| first.key().0 <= now) {
-            let (place, reason) = first.remove();
+        while let Some((place, reason)) = self.due.pop(now) {
             let Some(volume) = self.volumes.get_mut(&place) else { continue };
             let Some(entry) = volume.entries.get_mut(&reason) else { continue };
             let Some(mut waiting) = entry.waiting.take() else { continue };
             let due = due(entry.known, volume.written, now);
             if due > now {
                 // Another object of the volume was written since.
-                self.slots += 1;
-                waiting.slot = (due, self.slots);
-                self.due.insert(waiting.slot, (place, reason));
+                waiting.slot = self.due.insert(&volume.subject.namespace, due, (place, reason));
                 entry.waiting = Some(waiting);
             } else if now.duration_since(waiting.since) > STALE {
                 stale += 1;
@@ -166,15 +160,14 @@ impl Ledger {
         self.forget_if_told(place);
     }
 
-    /// The server could not be told now; it is tried again at `due`.
+    /// The server could not be told now; it is tried again at `due`, with what is known of the object by now.
     pub(super) fn put_back(&mut self, writing: Writing, due: Instant) {
-        let Writing { subject, reason, message, last, since, .. } = writing;
+        let Writing { subject, reason, message, count, last, known, since, .. } = writing;
         let entry = self.volumes.get_mut(&subject.place).and_then(|volume| volume.entries.get_mut(&reason));
         if let Some(entry) = entry {
-            self.slots += 1;
-            let slot = (due, self.slots);
+            let slot = self.due.insert(&subject.namespace, due, (subject.place, reason));
+            (entry.count, entry.known) = (count, known);
             entry.waiting = Some(Waiting { message, last, since, slot });
-            self.due.insert(slot, (subject.place, reason));
         }
     }
 
@@ -184,11 +177,9 @@ impl Ledger {
     }
 
     fn cancel(&mut self, place: &Place, reason: Reason) {
-        let entry = self.volumes.get_mut(place).and_then(|volume| volume.entries.get_mut(&reason));
-        if let Some(entry) = entry
-            && let Some(waiting) = entry.waiting.take()
-        {
-            self.due.remove(&waiting.slot);
+        let Some(volume) = self.volumes.get_mut(place) else { return };
+        if let Some(waiting) = volume.entries.get_mut(&reason).and_then(|entry| entry.waiting.take()) {
+            self.due.remove(&volume.subject.namespace, waiting.slot);
         }
     }
 
@@ -200,21 +191,29 @@ impl Ledger {
         }
     }
 
-    /// Forgets the volume that was quiet for the longest time, where there are too many.
+    /// Where there are too many, forgets the volume that was quiet for the longest time, of the namespace with the most.
     fn make_room(&mut self) -> u64 {
         if self.volumes.len() < MOST_VOLUMES {
             return 0;
         }
-        let quiet = self.volumes.iter().min_by_key(|(_, volume)| volume.touched);
-        let Some(quiet) = quiet.map(|(place, _)| place.clone()) else { return 0 };
+        let Some(quiet) = self.quietest_of_most() else { return 0 };
+        let Some(volume) = self.volumes.remove(&quiet) else { return 0 };
         let mut dropped = 0;
-        for entry in self.volumes.remove(&quiet).into_iter().flat_map(|volume| volume.entries.into_values()) {
-            if let Some(waiting) = entry.waiting {
-                self.due.remove(&waiting.slot);
-                dropped += 1;
-            }
+        for waiting in volume.entries.into_values().filter_map(|entry| entry.waiting) {
+            self.due.remove(&volume.subject.namespace, waiting.slot);
+            dropped += 1;
         }
         dropped
+    }
+
+    fn quietest_of_most(&self) -> Option<Place> {
+        let mut shares: HashMap<&str, usize> = HashMap::new();
+        for volume in self.volumes.values() {
+            *shares.entry(&volume.subject.namespace).or_default() += 1;
+        }
+        let (most, _) = shares.into_iter().max_by_key(|(_, share)| *share)?;
+        let of_most = self.volumes.iter().filter(|(_, volume)| volume.subject.namespace == most);
+        of_most.min_by_key(|(_, volume)| volume.touched).map(|(place, _)| place.clone())
     }
 }
 
@@ -273,7 +272,7 @@ mod tests {
         ledger.enter(notice("u-1", Reason::PullFailed, "x"), now);
         ledger.end(&place("u-1"));
         assert_eq!(taken(&mut ledger, now), [Reason::PullFailed]);
-        assert!(ledger.volumes.is_empty() && ledger.due.is_empty());
+        assert!(ledger.volumes.is_empty() && ledger.next_due().is_none());
     }
 
     #[test]
@@ -287,7 +286,7 @@ mod tests {
         ledger.enter(notice("u-0", Reason::Pulling, "still here"), late);
         assert_eq!(ledger.enter(notice("u-new", Reason::Pulling, "x"), late), 1);
         assert_eq!(ledger.volumes.len(), MOST_VOLUMES);
-        assert_eq!(ledger.due.len(), MOST_VOLUMES);
+        assert_eq!(taken(&mut ledger, late).len(), MOST_VOLUMES);
         assert!(ledger.volumes.contains_key(&place("u-0")));
         assert!(!ledger.volumes.contains_key(&place("u-1")));
     }
@@ -305,5 +304,56 @@ mod tests {
         ledger.enter(notice("u-1", Reason::PullFailed, "y"), late);
         let (writing, _) = ledger.take(late);
         assert_eq!(writing.map(|writing| (writing.count, writing.known)), Some((2, false)));
+    }
+
+    #[test]
+    fn what_is_newer_than_ten_minutes_is_told_however_long_its_predecessors_have_waited() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        ledger.enter(notice("u-1", Reason::PullFailed, "old"), start);
+        let late = start + STALE + Duration::from_secs(1);
+        ledger.enter(notice("u-1", Reason::PullFailed, "new"), late);
+        let (writing, stale) = ledger.take(late + STALE);
+        assert_eq!((writing.map(|writing| writing.message).as_deref(), stale), (Some("new"), 0));
+    }
+
+    /// A notice of a pod in another namespace.
+    fn of(namespace: &str, number: usize) -> Notice {
+        let mut notice = notice(&format!("{namespace}-{number}"), Reason::PullFailed, "x");
+        notice.subject.namespace = namespace.to_owned();
+        notice
+    }
+
+    #[test]
+    fn a_namespace_with_much_to_tell_leaves_the_others_their_turns_and_their_room() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        for number in 0..MOST_VOLUMES + 100 {
+            ledger.enter(of("evil", number), start);
+        }
+        for number in 0..2 {
+            ledger.enter(of("team", number), start + Duration::from_secs(1));
+            ledger.enter(of("other", number), start + Duration::from_secs(1));
+        }
+        let now = start + Duration::from_secs(2);
+        let mut turns = Vec::new();
+        for _ in 0..7 {
+            let (writing, _) = ledger.take(now);
+            let writing = writing.unwrap();
+            ledger.written(&writing, 1, now);
+            turns.push(writing.subject.namespace);
+        }
+        for namespace in ["team", "other"] {
+            let first = turns.iter().take(3).filter(|turn| *turn == namespace).count();
+            let all = turns.iter().filter(|turn| *turn == namespace).count();
+            assert_eq!((first, all), (1, 2), "{turns:?}");
+        }
+        // One more of them takes the place of one of the many.
+        let others = |ledger: &Ledger| {
+            ledger.volumes.values().filter(|volume| volume.subject.namespace != "evil").count()
+        };
+        for number in 2..50 {
+            ledger.enter(of("team", number), now);
+            ledger.enter(of("evil", 5000 + number), now);
+        }
+        assert_eq!((others(&ledger), ledger.volumes.len()), (52, MOST_VOLUMES));
     }
 }

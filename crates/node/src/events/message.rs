@@ -46,12 +46,18 @@ pub(super) fn mounted(reference: &str, published: &Published) -> String {
     format!("mounted {reference}, digest {}", published.digest)
 }
 
+/// The bytes over which the rate is.
 fn fetched(reading: &Reading) -> u64 {
-    reading.total.saturating_sub(reading.present)
+    reading.total.saturating_sub(here(reading))
+}
+
+/// Whole blobs, and what an earlier pull left of others.
+fn here(reading: &Reading) -> u64 {
+    reading.present.saturating_add(reading.resumed)
 }
 
 fn present(reading: &Reading) -> String {
-    match reading.present {
+    match here(reading) {
         0 => String::new(),
         bytes => format!("; {} were on the node already", human_bytes(bytes)),
     }
@@ -91,6 +97,15 @@ mod tests {
         assert_eq!(
             pulling("r.io/a:v1", &half),
             "pulling r.io/a:v1: 2.0 GiB of 4.0 GiB; 2.0 GiB were on the node already"
+        );
+        let rest = Reading { present: 1 << 30, resumed: 2 << 30, ..reading };
+        assert_eq!(
+            pulled("r.io/a:v1", &rest),
+            "pulled 1.0 GiB of r.io/a:v1 in 40.2 s (80.0 MiB/s); 3.0 GiB were on the node already"
+        );
+        assert_eq!(
+            pulling("r.io/a:v1", &rest),
+            "pulling r.io/a:v1: 1.0 GiB of 4.0 GiB; 3.0 GiB were on the node already"
         );
         let all = Reading { present: total, ..reading };
         assert_eq!(

@@ -70,6 +70,12 @@ pub(super) fn patch(writing: &Writing, count: i32) -> Value {
     json!({ "count": count, "lastTimestamp": Time(writing.last), "message": writing.message })
 }
 
+/// Whether the object that was found is of this writing: made by a call of which no answer came. An earlier life of the
+/// plugin knew another first occurrence. The server keeps seconds.
+pub(super) fn is_of(found: &Event, writing: &Writing) -> bool {
+    found.first_timestamp.as_ref().is_some_and(|Time(first)| first.as_second() == writing.first.as_second())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

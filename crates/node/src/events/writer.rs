@@ -82,8 +82,8 @@ impl Writer {
     async fn write_next(&mut self) {
         let (writing, stale) = self.ledger.take(Instant::now());
         self.metrics.events("dropped", stale);
-        let Some(writing) = writing else { return };
-        let written = self.write(&writing).await;
+        let Some(mut writing) = writing else { return };
+        let written = self.write(&mut writing).await;
         let now = Instant::now();
         match written {
             Ok(count) => {
@@ -109,7 +109,7 @@ impl Writer {
     }
 
     /// Creates the object or patches it; returns how many occurrences it has then.
-    async fn write(&mut self, writing: &Writing) -> Result<i32, CallError> {
+    async fn write(&mut self, writing: &mut Writing) -> Result<i32, CallError> {
         let namespace = &writing.subject.namespace;
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let name = object::name(&writing.subject, writing.reason);
@@ -126,11 +126,15 @@ impl Writer {
             Err(CallError::Exists) => {}
             created => return created.map(|_| writing.count),
         }
-        // An earlier life of this plugin has made it. A patch that changes nothing shows its count, without the right to
-        // read events.
+        // An earlier life of this plugin has made it, or a call of which no answer came. A patch that changes nothing shows
+        // which, without the right to read events.
         let found = self.patch(&events, &name, &json!({})).await?;
-        let count = found.count.unwrap_or(0).saturating_add(writing.count);
-        self.patch(&events, &name, &object::patch(writing, count)).await.map(|_| count)
+        if !object::is_of(&found, writing) {
+            writing.count = found.count.unwrap_or(0).saturating_add(writing.count);
+        }
+        // From now on a call that is repeated says the same.
+        writing.known = true;
+        self.patch(&events, &name, &object::patch(writing, writing.count)).await.map(|_| writing.count)
     }
 
     async fn patch(&mut self, events: &Api<Event>, name: &str, patch: &Value) -> Result<Event, CallError> {

@@ -11,6 +11,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// Of what an API server says, this many bytes are repeated.
 const MOST_SAID: usize = 500;
 
+/// What is said with a 422 to a JSON patch whose test fails. An admission policy and an object that is not valid are
+/// answered 422 too, with the same reason, and begin with the object's name.
+const PATCH_DID_NOT_FIT: &str = "the server rejected our request";
+
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -78,8 +82,8 @@ fn of_status(status: &Status) -> CallError {
     match status.code {
         404 => CallError::NotFound(said),
         409 if status.reason == "AlreadyExists" => CallError::Exists,
-        // A JSON patch whose test fails is answered 422.
-        409 | 422 => CallError::Conflict(said),
+        409 => CallError::Conflict(said),
+        422 if said.starts_with(PATCH_DID_NOT_FIT) => CallError::Conflict(said),
         403 if said.contains("being terminated") => CallError::Ending(said),
         403 => CallError::Forbidden(said),
         // Tokens rotate, and a server may need a moment to know them.
@@ -114,13 +118,18 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
+    /// A `ValidatingAdmissionPolicy` that names no reason.
+    const POLICY: &str = "nodes \"node-1\" is forbidden: ValidatingAdmissionPolicy 'taints' with binding 'all' denied request: no";
+
     #[test]
     fn answers_are_told_apart_by_what_can_be_done_about_them() {
         for (code, reason, message, kind) in [
             (404, "NotFound", "nodes \"a\" not found", "not found"),
             (409, "AlreadyExists", "", "exists"),
             (409, "Conflict", "the object has been modified", "conflict"),
-            (422, "Invalid", "the server rejected our request", "conflict"),
+            (422, "Invalid", "the server rejected our request due to an error in our request", "conflict"),
+            (422, "Invalid", POLICY, "refused"),
+            (422, "Invalid", "Event \"x\" is invalid: involvedObject.namespace: Invalid value", "refused"),
             (403, "Forbidden", "because it is being terminated", "ending"),
             (403, "Forbidden", "cannot create resource \"events\"", "forbidden"),
             (400, "BadRequest", "", "refused"),

@@ -51,9 +51,19 @@ impl ApiServer {
         self.silent_for(SILENCE).await;
     }
 
-    /// So much time passes without a call.
+    /// So much time passes without a call, though somebody could make one: who has died or ended would be silent too.
     pub(crate) async fn silent_for(&mut self, time: Duration) {
-        if let Ok(Some((request, _))) = tokio::time::timeout(time, self.0.next_request()).await {
+        match tokio::time::timeout(time, self.0.next_request()).await {
+            Ok(Some((request, _))) => panic!("unexpected: {} {}", request.method(), request.uri()),
+            Ok(None) => panic!("nobody can call any more"),
+            Err(_) => {}
+        }
+    }
+
+    /// Everybody who could call has ended, without another call.
+    pub(crate) async fn ended(&mut self) {
+        let next = tokio::time::timeout(SILENCE, self.0.next_request()).await;
+        if let Some((request, _)) = next.expect("somebody can still call") {
             panic!("unexpected: {} {}", request.method(), request.uri());
         }
     }

@@ -125,7 +125,7 @@ mod tests {
             ])
         );
         patch.answer(200, &node(&["a", "b"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 
@@ -133,7 +133,7 @@ mod tests {
     async fn a_node_without_the_taint_is_left_alone() {
         let (mut server, task) = start(ready());
         server.expect("GET", PATH).await.answer(200, &node(&["a"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 
@@ -156,7 +156,8 @@ mod tests {
         let (mut server, task) = start(ready());
         server.expect("GET", PATH).await.answer(503, &status(503, "ServiceUnavailable", "starting"));
         server.expect("GET", PATH).await.answer(200, &node(&[TAINT]));
-        let test_failed = status(422, "Invalid", "the server rejected our request");
+        let test_failed =
+            status(422, "Invalid", "the server rejected our request due to an error in our request");
         server.expect("PATCH", PATH).await.answer(422, &test_failed);
         server.expect("GET", PATH).await.answer(200, &node(&["new", TAINT]));
         server.expect("PATCH", PATH).await.answer(403, &status(403, "Forbidden", "no right"));
@@ -166,8 +167,24 @@ mod tests {
         let patch = server.expect("PATCH", PATH).await;
         assert_eq!(patch.body()[1]["path"], "/spec/taints/1");
         patch.answer(200, &node(&["new"]));
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
+    }
+
+    /// Somebody has to hear of it; that other taints were set meanwhile concerns nobody.
+    #[tokio::test(start_paused = true)]
+    async fn a_patch_that_a_policy_denies_is_a_warning_and_one_that_came_too_late_is_none() {
+        let (client, mut server) = ApiServer::new();
+        let denied = status(422, "Invalid", "nodes \"node-1\" is forbidden: policy 'p' denied request: no");
+        let late = status(422, "Invalid", "the server rejected our request due to an error in our request");
+        for (answer, kind) in [(late, "conflict"), (denied, "refused")] {
+            let tried = async {
+                server.expect("GET", PATH).await.answer(200, &node(&[TAINT]));
+                server.expect("PATCH", PATH).await.answer(422, &answer);
+            };
+            let (failed, ()) = tokio::join!(try_to_remove(&client, "node-1"), tried);
+            assert_eq!(failed.unwrap_err().kind(), kind);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,7 +194,7 @@ mod tests {
         while started.elapsed() <= HOPE {
             server.expect("GET", PATH).await.answer(403, &status(403, "Forbidden", "no right"));
         }
-        server.nothing_more().await;
+        server.ended().await;
         task.await.unwrap();
     }
 }

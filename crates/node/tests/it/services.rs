@@ -17,6 +17,7 @@ use stowage_telemetry::{Health, Metrics};
 use tonic::{Code, Request};
 
 fn plugin() -> (Plugin, Metrics, Health) {
+    let (metrics, health) = (Metrics::new(), Health::new());
     let options = NodeOptions {
         driver_name: DRIVER_NAME.to_owned(),
         node_id: "node-1".to_owned(),
@@ -24,9 +25,9 @@ fn plugin() -> (Plugin, Metrics, Health) {
         credentials: Credentials::new(
             Registry::new(RegistryOptions::default()).unwrap(),
             CredentialSettings::default(),
+            metrics.clone(),
         ),
     };
-    let (metrics, health) = (Metrics::new(), Health::new());
     (Plugin::new(options, metrics.clone(), health.clone()), metrics, health)
 }
 

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::node::stop_on_signals;
 use crate::cli::{ControllerArgs, LogArgs, NO_HOSTS, RegistryArgs};
+use crate::signals::stop_on_signals;
 use crate::{Failure, wiring};
 
 /// How long everything may take to end once the process is told to stop.

@@ -16,11 +16,11 @@ use stowage_telemetry::metrics::StoreNumbers;
 use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::{Volumes, VolumesOptions};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{NodeArgs, StoreArgs};
 use crate::node_setup::{self, ConfigurationFile, NodeSetup};
+use crate::signals::stop_on_signals;
 use crate::{Failure, wiring};
 
 /// Between two rounds of housekeeping, unless interest in a download lasts shorter than that.
@@ -43,7 +43,7 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
         .await
         .with_context(|| format!("cannot listen on {} for /livez, /readyz and /metrics", args.http))?;
     let admin = tokio::spawn(stowage_telemetry::serve(http, health.clone(), metrics.clone(), stop.clone()));
-    let credentials = Credentials::new(registry.clone(), credentials);
+    let credentials = Credentials::new(registry.clone(), credentials, metrics.clone());
     let options = NodeOptions {
         driver_name: args.driver_name.clone(),
         node_id: args.node_id.clone(),
@@ -113,19 +113,6 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
     drop(admin_socket);
     ended?;
     tracing::info!("stopped; mounts stay, downloads can be resumed");
-    Ok(())
-}
-
-/// Cancels `stop` when the process is told to end.
-pub(crate) fn stop_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, stop) = (signal(kind)?, stop.clone());
-        tokio::spawn(async move {
-            signals.recv().await;
-            tracing::info!("told to stop");
-            stop.cancel();
-        });
-    }
     Ok(())
 }
 

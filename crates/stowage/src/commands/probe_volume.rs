@@ -15,7 +15,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use stowage_artifact::{Digest, Hasher, RelativePath};
 
 use crate::cli::ProbeVolumeArgs;
-use crate::{Failure, wiring};
+use crate::{Failure, signals};
 
 /// Between two readings of the whole volume.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ struct Reading {
 pub(crate) async fn run(args: ProbeVolumeArgs) -> Result<(), Failure> {
     let mut round: u64 = 0;
     let mut pauses = tokio::time::interval(PAUSE);
-    let stop = wiring::told_to_stop()?;
+    let stop = signals::told_to_stop()?;
     tokio::pin!(stop);
     loop {
         let (root, expected, exact) = (args.path.clone(), args.expect.clone(), args.exact);

@@ -10,10 +10,10 @@ use stowage_testkit::stocked::{Sample, Stocked, serve_books};
 use tokio::net::TcpListener;
 
 use crate::cli::TestRegistryArgs;
-use crate::{Failure, wiring};
+use crate::{Failure, signals, wiring};
 
 pub(crate) async fn run(args: TestRegistryArgs) -> Result<(), Failure> {
-    let stop = wiring::told_to_stop()?;
+    let stop = signals::told_to_stop()?;
     let mut builder = Registry::builder().bind(args.listen);
     if let Some(user) = &args.user {
         let (name, password) = user

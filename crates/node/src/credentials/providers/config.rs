@@ -1,14 +1,17 @@
 //! Kubelet's `CredentialProviderConfig` (kubelet.config.k8s.io/v1), the file that the administrator has for kubelet anyway.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use stowage_artifact::{Algorithm, Digest, Reference};
-use stowage_registry::ImagePattern;
 use stowage_registry::parse::parse_go_duration;
+use stowage_registry::{ImagePattern, Secret};
 
-use super::{ProviderError, ProviderSettings};
+use super::ProviderSettings;
+use crate::context::Pod;
+use crate::credentials::tokens::{BoundToken, TokenError, Tokens};
+use crate::small_file;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1";
 const KIND: &str = "CredentialProviderConfig";
@@ -16,6 +19,16 @@ const KIND: &str = "CredentialProviderConfig";
 pub(super) const PLUGIN_API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 /// The longest file that is read.
 const LONGEST_FILE: u64 = 1 << 20;
+
+/// The file is of no use. For the node's log: it names files and plugins of the node, which concern no pod's owner. No
+/// value of the file is repeated, for the environment of a plugin may be secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("the credential providers' configuration {} cannot be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("the credential providers' configuration {} is invalid: {reason}; correct the file", path.display())]
+    Invalid { path: PathBuf, reason: String },
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,8 +64,7 @@ struct Variable {
 struct TokenAttributes {
     service_account_token_audience: String,
     cache_type: CacheType,
-    #[serde(rename = "requireServiceAccount")]
-    _require_service_account: bool,
+    require_service_account: bool,
     #[serde(default)]
     required_service_account_annotation_keys: Vec<String>,
     #[serde(default, rename = "optionalServiceAccountAnnotationKeys")]
@@ -76,10 +88,31 @@ pub(super) struct Provider {
     pub(super) default_cache: Duration,
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
-    /// The audience of the token that it is given, and for whom its answer is kept then.
-    pub(super) token: Option<(String, CacheType)>,
+    /// The token that it is given.
+    pub(super) token: Option<TokenWish>,
     /// Tells it from what it was before the file changed.
     pub(super) fingerprint: Digest,
+}
+
+/// The token that a plugin wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TokenWish {
+    pub(super) audience: String,
+    /// For whom its answer is kept then.
+    pub(super) cache: CacheType,
+    /// Whether it is not run without one.
+    pub(super) required: bool,
+}
+
+impl TokenWish {
+    /// The pod's token; none where there is none, and the plugin is run all the same.
+    pub(super) fn grant(&self, tokens: Option<&Secret>, pod: &Pod) -> Result<Option<BoundToken>, TokenError> {
+        match Tokens::parse(tokens).and_then(|tokens| tokens.bound(&self.audience, pod)) {
+            Ok(token) => Ok(Some(token)),
+            Err(TokenError::Missing { .. } | TokenError::NoPodInfo) if !self.required => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Provider {
@@ -89,20 +122,18 @@ impl Provider {
 }
 
 /// Reads the file; blocks for a moment.
-pub(super) fn read(settings: &ProviderSettings) -> Result<Vec<Provider>, ProviderError> {
+pub(super) fn read(settings: &ProviderSettings) -> Result<Vec<Provider>, FileError> {
     let path = &settings.config_file;
-    let unreadable = |reason: String| ProviderError::Unreadable { path: path.clone(), reason };
-    let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > LONGEST_FILE {
-        return Err(unreadable(format!("it has more than {LONGEST_FILE} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    parse(&text, &settings.bin_dir).map_err(|reason| ProviderError::Invalid { path: path.clone(), reason })
+    let unreadable = |reason: String| FileError::Unreadable { path: path.clone(), reason };
+    let text = small_file::read(path, LONGEST_FILE).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+    parse(&text, &settings.bin_dir).map_err(|reason| FileError::Invalid { path: path.clone(), reason })
 }
 
 fn parse(text: &str, bin_dir: &Path) -> Result<Vec<Provider>, String> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+    let file: File =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| without_values(&error))?;
     if file.api_version != API_VERSION || file.kind != KIND {
         return Err(format!("it is not a {KIND} of {API_VERSION}"));
     }
@@ -115,6 +146,25 @@ fn parse(text: &str, bin_dir: &Path) -> Result<Vec<Provider>, String> {
         providers.push(provider);
     }
     Ok(providers)
+}
+
+/// What the parser says, but for values.
+fn without_values(error: &serde_saphyr::Error) -> String {
+    let what = match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, .. } => {
+            format!("`{}` is not one of its keys", before_value(field))
+        }
+        serde_saphyr::Error::SerdeMissingField { field, .. } => format!("`{field}` is missing"),
+        _ => "it is not what kubelet reads".to_owned(),
+    };
+    error
+        .location()
+        .map_or_else(|| what.clone(), |at| format!("{what} (line {}, column {})", at.line(), at.column()))
+}
+
+/// Who writes `NAME=value` into a name has a value there.
+fn before_value(name: &str) -> &str {
+    name.split(['=', '\0']).next().unwrap_or_default()
 }
 
 impl Entry {
@@ -145,7 +195,10 @@ impl Entry {
         let token = self.token_attributes.map(TokenAttributes::check).transpose().map_err(wrong)?;
         let env: Vec<(String, String)> = self.env.into_iter().map(|v| (v.name, v.value)).collect();
         if let Some((bad, _)) = env.iter().find(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err(format!("provider `{name}`: `{bad}` is not the name of a variable"));
+            let bad = before_value(bad);
+            return Err(wrong(format!(
+                "the variable `{bad}` has a name that is empty, or one with `=` in it"
+            )));
         }
         let identity = format!("{} {name:?} {:?} {env:?} {token:?}", bin_dir.display(), self.args);
         let fingerprint = Digest::of(Algorithm::Sha256, identity.as_bytes());
@@ -154,7 +207,7 @@ impl Entry {
 }
 
 impl TokenAttributes {
-    fn check(self) -> Result<(String, CacheType), String> {
+    fn check(self) -> Result<TokenWish, String> {
         if self.service_account_token_audience.is_empty() {
             return Err("serviceAccountTokenAudience is empty".to_owned());
         }
@@ -162,7 +215,11 @@ impl TokenAttributes {
         if !self.required_service_account_annotation_keys.is_empty() {
             return Err("annotations of service accounts cannot be given to it".to_owned());
         }
-        Ok((self.service_account_token_audience, self.cache_type))
+        Ok(TokenWish {
+            audience: self.service_account_token_audience,
+            cache: self.cache_type,
+            required: self.require_service_account,
+        })
     }
 }
 
@@ -196,7 +253,8 @@ providers:
         assert!(providers[0].covers(&"1.dkr.ecr.eu.amazonaws.com/a:v1".parse().unwrap()));
         assert!(providers[0].covers(&"r.example:5000/team/a:v1".parse().unwrap()));
         assert!(!providers[0].covers(&"r.example:5000/other/a:v1".parse().unwrap()));
-        assert_eq!(providers[1].token, Some(("r".to_owned(), CacheType::Token)));
+        let wish = TokenWish { audience: "r".to_owned(), cache: CacheType::Token, required: true };
+        assert_eq!(providers[1].token, Some(wish));
         let json = serde_json::json!({
             "apiVersion": API_VERSION, "kind": KIND,
             "providers": [{ "name": "p", "matchImages": ["a.io"], "defaultCacheDuration": "10m",
@@ -209,7 +267,7 @@ providers:
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_one_line() {
+    fn what_is_wrong_is_said_in_one_line_without_values() {
         for (from, to, expected) in [
             ("name: ecr", "name: ../sh", "`../sh`"),
             ("name: ecr", "name: sa", "`sa` is there twice"),
@@ -227,14 +285,21 @@ providers:
                 "cacheType: Token, requiredServiceAccountAnnotationKeys: [a]",
                 "annotations",
             ),
-            ("cacheType: Token", "cacheType: Other", "Other"),
-            ("args:", "arguments:", "arguments"),
-            ("AWS_PROFILE", "A=B", "`A=B`"),
+            ("cacheType: Token", "cacheType: Canary", "line 15"),
+            ("cacheType: Token, ", "", "`cacheType` is missing"),
+            ("args:", "arguments:", "`arguments`"),
+            ("args:", "{arguments: canary}:", "line"),
+            ("name: AWS_PROFILE", "name: AWS_PROFILE=canary", "`AWS_PROFILE`"),
+            ("value: x", "AWS_PROFILE=canary: x", "`AWS_PROFILE`"),
+            ("value: x", "value: [canary]", "line"),
+            ("[{name: AWS_PROFILE, value: x}]", "canary", "line"),
+            ("[get-credentials]", "canary", "line"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "{from}");
             let error = parse(&text, Path::new("/bin")).err().unwrap_or_else(|| panic!("accepted: {to}"));
             assert!(error.contains(expected) && !error.contains('\n'), "{expected} not in: {error}");
+            assert!(!error.to_lowercase().contains("canary"), "{error}");
         }
     }
 }

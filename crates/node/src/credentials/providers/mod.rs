@@ -6,24 +6,28 @@
 
 mod cache;
 mod config;
+mod in_force;
 mod plugin;
+mod process_group;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use stowage_artifact::{Algorithm, Digest, Reference};
 use stowage_registry::{Credential, Secret};
 use stowage_store::Principal;
+use stowage_telemetry::Metrics;
 use stowage_volumes::Access;
 
 use super::CredentialError;
-use super::tokens::{BoundToken, Tokens};
+use super::tokens::BoundToken;
 use crate::context::Pod;
-use cache::Cache;
-use config::{CacheType, Provider};
+use cache::{Asked, Cache};
+use config::{CacheType, Provider, TokenWish};
+use in_force::InForce;
 use plugin::Answer;
 
 /// Where the plugins are.
@@ -38,14 +42,24 @@ pub struct ProviderSettings {
 /// A plugin, or the file that names it, is of no use.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ProviderError {
-    #[error("the credential providers' configuration {} cannot be read: {reason}", path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    #[error("the credential providers' configuration {} is invalid: {reason}; correct the file", path.display())]
-    Invalid { path: PathBuf, reason: String },
+    /// What is wrong concerns the administrator, and stands in the node's log.
+    #[error("the node's credential providers are misconfigured; ask the administrator")]
+    Misconfigured,
     #[error("credential provider `{provider}` failed for {image}: {reason}; run it by hand on the node")]
     Failed { provider: String, image: String, reason: String },
     #[error("the run of credential provider `{provider}` for {image} was stopped")]
     Stopped { provider: String, image: String },
+}
+
+/// Which plugin's answer a publish uses, once that is known; its clones know the same.
+#[derive(Clone, Default)]
+pub(crate) struct UsedAnswer(Arc<OnceLock<Asked>>);
+
+impl UsedAnswer {
+    fn set(&self, asked: Asked) {
+        // One publish asks once.
+        let _ = self.0.set(asked);
+    }
 }
 
 /// One run of a plugin with everyone who waits for it.
@@ -55,63 +69,98 @@ type Flight = Shared<BoxFuture<'static, Result<Answer, ProviderError>>>;
 type FlightKey = (Digest, String, Option<Digest>);
 
 /// Runs plugins and keeps what they answer.
-#[derive(Default)]
 pub(super) struct Providers(Arc<Shelf>);
 
-#[derive(Default)]
 struct Shelf {
+    file: InForce,
     cache: Cache,
     flights: Mutex<HashMap<FlightKey, Flight>>,
 }
 
 impl Providers {
+    /// `metrics` hear of a file that cannot be used.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let (file, cache, flights) = (InForce::new(metrics), Cache::default(), Mutex::default());
+        Self(Arc::new(Shelf { file, cache, flights }))
+    }
+
+    /// There are no plugins any more.
+    pub(super) fn none(&self) {
+        self.0.file.none();
+    }
+
     /// The access that the first plugin with a credential for `reference` gives; none where no plugin has one.
+    ///
+    /// One that fails is passed over, and so is one that wants a token that the pod does not have: another one may have
+    /// what is needed. Where none does, a failure that passes counts more than a token that does not come by itself.
     pub(super) async fn access(
         &self,
         settings: &ProviderSettings,
         reference: &Reference,
         pod: &Pod,
         tokens: Option<&Secret>,
+        used: &UsedAnswer,
     ) -> Result<Option<Access>, CredentialError> {
-        let file = settings.clone();
-        let providers = tokio::task::spawn_blocking(move || config::read(&file))
+        let (shelf, file) = (Arc::clone(&self.0), settings.clone());
+        let providers = tokio::task::spawn_blocking(move || shelf.file.read(&file))
             .await
             .map_err(|_| CredentialError::Died)??;
-        let mut failure = None;
-        for provider in providers.into_iter().filter(|provider| provider.covers(reference)) {
-            let token = match &provider.token {
-                None => None,
-                Some((audience, _)) => Some(Tokens::parse(tokens)?.bound(audience, pod)?),
+        let (mut failure, mut lacking) = (None, None);
+        for provider in providers.iter().filter(|provider| provider.covers(reference)) {
+            let token = provider.token.as_ref().map(|wish| wish.grant(tokens, pod)).transpose();
+            let token = match token {
+                Ok(token) => token.flatten(),
+                Err(error) => {
+                    tracing::debug!(%error, provider = provider.name, "a credential provider is passed over");
+                    lacking = lacking.or(Some(error));
+                    continue;
+                }
             };
-            match self.ask(settings, &provider, reference, token.as_ref()).await {
+            let asked = Asked {
+                provider: provider.fingerprint.clone(),
+                owner: owner(provider, token.as_ref()),
+                reference: reference.clone(),
+                namespace: pod.namespace.clone(),
+            };
+            match self.ask(settings, provider, token.as_ref(), &asked).await {
                 Ok(Some(credential)) => {
-                    let principal = principal(&provider, &credential, token);
+                    used.set(asked);
+                    let principal = principal(provider, &credential, token);
                     return Ok(Some(Access::of_principal(Some(credential), principal)));
                 }
                 Ok(None) => {}
-                // Another one may have what is needed.
                 Err(error) => {
                     tracing::warn!(%error, "a credential provider failed");
                     failure = failure.or(Some(error));
                 }
             }
         }
-        failure.map_or(Ok(None), |error| Err(error.into()))
+        match (failure, lacking) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The registry does not take what a plugin has answered.
+    pub(super) fn refused(&self, used: &UsedAnswer) {
+        if let Some(asked) = used.0.get() {
+            self.0.cache.refused(asked);
+        }
     }
 
     async fn ask(
         &self,
         settings: &ProviderSettings,
         provider: &Provider,
-        reference: &Reference,
         token: Option<&BoundToken>,
+        asked: &Asked,
     ) -> Result<Option<Credential>, ProviderError> {
-        let owner = owner(provider, token);
-        if let Some(kept) = self.0.cache.get(&provider.fingerprint, &owner, reference) {
-            return Ok(kept.lookup(reference));
+        if let Some(kept) = self.0.cache.get(asked) {
+            return Ok(kept.lookup(&asked.reference));
         }
-        let answer = self.fly(settings, provider, reference, token, owner).await?;
-        Ok(answer.credentials.lookup(reference))
+        let answer = self.fly(settings, provider, token, asked.clone()).await?;
+        Ok(answer.credentials.lookup(&asked.reference))
     }
 
     /// Joins the run that has the same question, or starts one. It is a task of its own, so that it ends even when the
@@ -120,19 +169,17 @@ impl Providers {
         &self,
         settings: &ProviderSettings,
         provider: &Provider,
-        reference: &Reference,
         token: Option<&BoundToken>,
-        owner: String,
+        asked: Asked,
     ) -> Flight {
         // As under kubelet: without tag and digest.
-        let image = format!("{}/{}", reference.registry(), reference.repository());
+        let image = format!("{}/{}", asked.reference.registry(), asked.reference.repository());
         let key = (provider.fingerprint.clone(), image.clone(), token.map(|token| fingerprint(&token.token)));
         let mut flights = self.0.flights();
         if let Some(flight) = flights.get(&key).filter(|flight| flight.peek().is_none()) {
             return flight.clone();
         }
-        let shelf = Arc::clone(&self.0);
-        let (bin_dir, reference) = (settings.bin_dir.clone(), reference.clone());
+        let (shelf, bin_dir) = (Arc::clone(&self.0), settings.bin_dir.clone());
         let (provider, token) = (provider.clone(), token.map(|token| token.token.clone()));
         let stopped = ProviderError::Stopped { provider: provider.name.clone(), image: image.clone() };
         let task = tokio::spawn({
@@ -140,7 +187,7 @@ impl Providers {
             async move {
                 let answer = plugin::run(&provider, &bin_dir, &image, token.as_ref()).await;
                 if let Ok(answer) = &answer {
-                    shelf.cache.put(&provider.fingerprint, &owner, &reference, answer);
+                    shelf.cache.put(&asked, answer);
                 }
                 shelf.flights().remove(&key);
                 answer
@@ -158,10 +205,11 @@ impl Shelf {
     }
 }
 
-/// Whose the grants are. Without a token a plugin speaks for the node, and gives the same to every pod; with one, for
+/// Whose the grants are. A plugin that is configured otherwise is another one: under the same user name it may speak for
+/// another account, and what it reached before is not its own any more. Without a token a plugin speaks for the node, and gives the same to every pod; with one, for
 /// the service account, whatever user name it returns. Passwords change from run to run and say nothing.
 fn principal(provider: &Provider, credential: &Credential, token: Option<BoundToken>) -> Principal {
-    let plugin = provider.name.clone();
+    let plugin = format!("{} {}", provider.name, provider.fingerprint);
     match (token, credential) {
         (Some(token), _) => Principal::ProviderServiceAccount { plugin, account: token.account },
         (None, Credential::Password { username, .. }) => {
@@ -175,11 +223,13 @@ fn principal(provider: &Provider, credential: &Credential, token: Option<BoundTo
 /// For whom an answer is kept.
 fn owner(provider: &Provider, token: Option<&BoundToken>) -> String {
     match (&provider.token, token) {
-        (Some((_, CacheType::ServiceAccount)), Some(token)) => {
+        (Some(TokenWish { cache: CacheType::ServiceAccount, .. }), Some(token)) => {
             let account = &token.account;
             format!("{:?}", (&account.namespace, &account.name, &account.uid))
         }
-        (Some((_, CacheType::Token)), Some(token)) => fingerprint(&token.token).to_string(),
+        (Some(TokenWish { cache: CacheType::Token, .. }), Some(token)) => {
+            fingerprint(&token.token).to_string()
+        }
         _ => String::new(),
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::ProviderError;
 use super::config::{PLUGIN_API_VERSION, Provider};
+use super::process_group::ProcessGroup;
 
 /// How long a plugin may take; as long as under kubelet.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -101,9 +102,11 @@ pub(super) async fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(format!("it cannot be started: {error}")))?;
+    let group = ProcessGroup::of(&child);
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let exchange = async {
         let send = async {
@@ -126,8 +129,12 @@ pub(super) async fn run(
         }
         Ok((response, Some(child.wait().await?)))
     };
-    let (response, status) = timeout(LIMIT, exchange)
-        .await
+    let exchanged = timeout(LIMIT, exchange).await;
+    // Whatever came of it: nothing that it has started goes on.
+    if let Some(group) = group {
+        group.end(&mut child).await;
+    }
+    let (response, status) = exchanged
         .map_err(|_| failed(format!("it did not end within {} s", LIMIT.as_secs())))?
         .map_err(|error: std::io::Error| failed(format!("it cannot be talked to: {error}")))?;
     match status {
@@ -156,8 +163,10 @@ fn read(provider: &Provider, response: &[u8]) -> Result<Answer, String> {
         }
     };
     let entries = response.auth.unwrap_or_default().into_iter();
-    let credentials = DockerConfig::of(entries.map(|(pattern, Entry { username, password })| {
+    let entries = entries.map(|(pattern, Entry { username, password })| {
         (pattern, Credential::Password { username, password: Secret::new(password) })
-    }));
+    });
+    let credentials = DockerConfig::of(entries.collect())
+        .map_err(|_| "its response has more credentials than any docker configuration".to_owned())?;
     Ok(Answer { credentials, kept_for: response.cache_key_type, lifetime })
 }

@@ -2,16 +2,22 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
+
+use stowage_volumes::Meaning;
 
 use super::config::PLUGIN_API_VERSION;
 use super::*;
+use crate::credentials::tokens::Tokens;
+
+mod processes;
 
 /// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
 struct Stage {
     directory: tempfile::TempDir,
     settings: ProviderSettings,
     providers: Providers,
+    metrics: Metrics,
 }
 
 impl Stage {
@@ -22,7 +28,8 @@ impl Stage {
             config_file: directory.path().join("config.json"),
             bin_dir: directory.path().to_owned(),
         };
-        let stage = Self { directory, settings, providers: Providers::default() };
+        let metrics = Metrics::new();
+        let stage = Self { directory, settings, providers: Providers::new(metrics.clone()), metrics };
         stage.script(script, &json!(null));
         stage
     }
@@ -32,19 +39,41 @@ impl Stage {
     }
 
     /// Writes the configuration anew.
-    fn script(&self, script: &str, token_attributes: &serde_json::Value) {
+    fn script(&self, script: &str, token_attributes: &Value) {
+        self.write(&json!([self.provider("plugin", script, token_attributes)]));
+    }
+
+    fn provider(&self, name: &str, script: &str, token_attributes: &Value) -> Value {
         let script = format!("echo run >> {}; {script}", self.path("runs").display());
         let mut provider = json!({
-            "name": "plugin", "matchImages": ["r.example", "*.r.example"], "defaultCacheDuration": "1h",
+            "name": name, "matchImages": ["r.example", "*.r.example"], "defaultCacheDuration": "1h",
             "apiVersion": PLUGIN_API_VERSION, "args": ["-c", script], "env": [{ "name": "NAMED", "value": "ada" }],
         });
         if !token_attributes.is_null() {
             provider["tokenAttributes"] = token_attributes.clone();
         }
+        provider
+    }
+
+    fn write(&self, providers: &Value) {
         let file = json!({
-            "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
+            "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": providers,
         });
         std::fs::write(&self.settings.config_file, file.to_string()).unwrap();
+    }
+
+    /// The access of a pod, as its principal.
+    async fn access(&self, pod: &Pod, tokens: Option<&Secret>) -> Result<bool, CredentialError> {
+        let reference = "r.example/a:v1".parse().unwrap();
+        let used = UsedAnswer::default();
+        let found = self.providers.access(&self.settings, &reference, pod, tokens, &used).await;
+        found.map(|access| access.is_some())
+    }
+
+    /// What the metric says of the file.
+    fn valid(&self) -> bool {
+        let text = self.metrics.render().unwrap();
+        text.contains("stowage_credential_providers_valid 1")
     }
 
     fn runs(&self) -> usize {
@@ -54,11 +83,17 @@ impl Stage {
     /// User and password for an image, or why there are none.
     async fn ask(&self, image: &str) -> Result<Option<(String, String)>, String> {
         let reference = image.parse().unwrap();
-        let file = config::read(&self.settings).map_err(|error| error.to_string())?;
-        let Some(provider) = file.into_iter().find(|provider| provider.covers(&reference)) else {
+        let file = self.providers.0.file.read(&self.settings).map_err(|error| error.to_string())?;
+        let Some(provider) = file.iter().find(|provider| provider.covers(&reference)) else {
             return Ok(None);
         };
-        let found = self.providers.ask(&self.settings, &provider, &reference, None).await;
+        let asked = Asked {
+            provider: provider.fingerprint.clone(),
+            owner: String::new(),
+            reference,
+            namespace: "team".to_owned(),
+        };
+        let found = self.providers.ask(&self.settings, provider, None, &asked).await;
         Ok(found.map_err(|error| error.to_string())?.map(|credential| match credential {
             Credential::Password { username, password } => (username, password.expose().to_owned()),
             Credential::IdentityToken(_) => panic!("an identity token"),
@@ -113,10 +148,38 @@ async fn other_images_run_nothing_and_a_changed_file_counts_at_once() {
     assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
     stage.script(&answering("Global", None).replace("\"pw\"", "\"new\""), &json!(null));
     assert_eq!(stage.ask("r.example/a:v1").await, pair("new"));
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing_and_the_metric_says_so() {
+    let stage = Stage::new(&answering("Global", None));
+    let good = std::fs::read(&stage.settings.config_file).unwrap();
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
     std::fs::write(&stage.settings.config_file, "canary: [").unwrap();
-    assert!(stage.ask("r.example/a:v1").await.unwrap_err().contains("config.json"));
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
+    assert_eq!(stage.ask("other.example/a:v1").await, Ok(None), "images that no plugin is for");
+    assert!(!stage.valid());
     std::fs::remove_file(&stage.settings.config_file).unwrap();
-    assert!(stage.ask("r.example/a:v1").await.unwrap_err().contains("config.json"));
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
+    std::fs::write(&stage.settings.config_file, good).unwrap();
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
+    assert!(stage.valid());
+    std::fs::remove_file(&stage.settings.config_file).unwrap();
+    assert_eq!(stage.ask("r.example/a:v1").await, pair("pw"));
+    stage.providers.none();
+    assert!(stage.valid(), "no file is named any more");
+}
+
+#[tokio::test]
+async fn a_file_that_was_never_good_is_the_administrators_and_pods_hear_no_word_of_it() {
+    let stage = Stage::new("");
+    for text in ["canary: [", r#"{"canary": 1}"#] {
+        std::fs::write(&stage.settings.config_file, text).unwrap();
+        let error = stage.ask("r.example/a:v1").await.unwrap_err();
+        assert!(error.contains("ask the administrator"), "{error}");
+        assert!(!error.contains("canary") && !error.contains("config.json"), "{error}");
+    }
+    assert!(!stage.valid());
 }
 
 #[tokio::test]
@@ -201,10 +264,45 @@ fn open_when_read(pipe: &Path) {
     std::fs::write(pipe, "go\n").unwrap();
 }
 
-#[tokio::test]
-async fn a_plugin_that_wants_a_token_gets_the_pods_own_and_its_answers_stay_with_the_service_account() {
+/// The tokens of a pod of `account` in the namespace `team`.
+fn tokens(account: &str, salt: &str) -> Secret {
     use base64::Engine as _;
 
+    let claims = json!({ "sub": format!("system:serviceaccount:team:{account}"), "aud": ["r"] });
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+    Secret::new(json!({ "r": { "token": format!("e30.{payload}.{salt}") } }).to_string())
+}
+
+fn pod(account: &str) -> Pod {
+    Pod { namespace: "team".to_owned(), service_account: account.to_owned(), ..Pod::default() }
+}
+
+fn wish(required: bool) -> Value {
+    json!({ "serviceAccountTokenAudience": "r", "cacheType": "ServiceAccount", "requireServiceAccount": required })
+}
+
+#[tokio::test]
+async fn a_plugin_for_which_the_pod_has_no_token_is_passed_over() {
+    let stage = Stage::new("");
+    let second = stage.path("second");
+    std::os::unix::fs::symlink("/bin/sh", &second).unwrap();
+    let demanding = stage.provider("plugin", &answering("Image", None), &wish(true));
+    stage.write(&json!([demanding, stage.provider("second", &answering("Image", None), &Value::Null)]));
+    assert!(stage.access(&pod("one"), None).await.unwrap());
+    assert_eq!(stage.runs(), 1, "the second alone");
+    // Where no other has anything, the token is what is missing; a plugin that fails may have it the next time.
+    for (script, expected) in [(NOTHING, Meaning::Unauthenticated), ("exit 1", Meaning::Unavailable)] {
+        stage.write(&json!([demanding, stage.provider("second", script, &Value::Null)]));
+        let error = stage.access(&pod("one"), None).await.unwrap_err();
+        assert_eq!(error.meaning(), expected, "{error}");
+    }
+}
+
+/// A plugin that has no credential.
+const NOTHING: &str = r#"echo '{"apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse", "cacheKeyType": "Image"}'"#;
+
+#[tokio::test]
+async fn a_plugin_that_requires_no_service_account_is_run_without_a_token() {
     let stage = Stage::new("");
     let seen = stage.path("seen");
     let script = format!(
@@ -212,27 +310,59 @@ async fn a_plugin_that_wants_a_token_gets_the_pods_own_and_its_answers_stay_with
         seen.display(),
         answering("Global", None).replacen("cat > /dev/null;", "", 1)
     );
-    let attributes = json!({ "serviceAccountTokenAudience": "r", "cacheType": "ServiceAccount", "requireServiceAccount": true });
-    stage.script(&script, &attributes);
-    let pod = |account: &str| Pod {
-        namespace: "team".to_owned(),
-        service_account: account.to_owned(),
-        ..Pod::default()
-    };
-    let tokens = |account: &str, salt: &str| {
-        let claims = json!({ "sub": format!("system:serviceaccount:team:{account}"), "aud": ["r"] });
-        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
-        Secret::new(json!({ "r": { "token": format!("e30.{payload}.{salt}") } }).to_string())
-    };
-    let reference: Reference = "r.example/a:v1".parse().unwrap();
-    let ask = async |account: &str, tokens: Option<&Secret>| {
-        stage.providers.access(&stage.settings, &reference, &pod(account), tokens).await
-    };
-    assert!(ask("one", Some(&tokens("one", "a"))).await.unwrap().is_some());
+    stage.script(&script, &wish(false));
+    assert!(stage.access(&pod("one"), None).await.unwrap());
+    assert!(!std::fs::read_to_string(&seen).unwrap().contains("serviceAccountToken"));
+    assert!(stage.access(&pod("one"), Some(&tokens("one", "a"))).await.unwrap());
+    assert!(std::fs::read_to_string(&seen).unwrap().contains("serviceAccountToken"));
+    // Somebody else's is no token of the pod's.
+    let stolen = stage.access(&pod("two"), Some(&tokens("one", "a"))).await;
+    assert!(matches!(stolen, Err(CredentialError::Token(_))));
+    assert_eq!(stage.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_configured_otherwise_is_another_holder() {
+    let stage = Stage::new("");
+    let credential = Credential::password("AWS", "pw");
+    let mut principals = Vec::new();
+    for (script, wish, account) in [
+        ("a", Value::Null, None),
+        ("b", Value::Null, None),
+        ("a", wish(true), Some("one")),
+        ("b", wish(true), Some("one")),
+    ] {
+        stage.script(script, &wish);
+        let provider = config::read(&stage.settings).unwrap().remove(0);
+        let holder = || {
+            let token = account.map(|account| {
+                Tokens::parse(Some(&tokens(account, "x"))).unwrap().bound("r", &pod(account)).unwrap()
+            });
+            principal(&provider, &credential, token)
+        };
+        let own = holder();
+        assert!(own == holder(), "the same configuration, read again");
+        assert!(!principals.contains(&own), "{script}");
+        principals.push(own);
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_wants_a_token_gets_the_pods_own_and_its_answers_stay_with_the_service_account() {
+    let stage = Stage::new("");
+    let seen = stage.path("seen");
+    let script = format!(
+        "cat >> {}; {}",
+        seen.display(),
+        answering("Global", None).replacen("cat > /dev/null;", "", 1)
+    );
+    stage.script(&script, &wish(true));
+    let ask = async |account: &str, tokens: Option<&Secret>| stage.access(&pod(account), tokens).await;
+    assert!(ask("one", Some(&tokens("one", "a"))).await.unwrap());
     assert!(std::fs::read_to_string(&seen).unwrap().contains(".a\""), "the plugin has seen the token");
-    assert!(ask("one", Some(&tokens("one", "b"))).await.unwrap().is_some());
+    assert!(ask("one", Some(&tokens("one", "b"))).await.unwrap());
     assert_eq!(stage.runs(), 1, "a rotated token of the same service account");
-    assert!(ask("two", Some(&tokens("two", "a"))).await.unwrap().is_some());
+    assert!(ask("two", Some(&tokens("two", "a"))).await.unwrap());
     assert_eq!(stage.runs(), 2, "another service account");
     for (account, tokens) in [("one", None), ("two", Some(tokens("one", "a")))] {
         assert!(matches!(ask(account, tokens.as_ref()).await, Err(CredentialError::Token(_))), "{account}");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::events::tests::{place, subject};
-use crate::events::{Events, QUEUE, Reason, ledger};
+use crate::events::{Events, QUEUE, Queue, Reason, ledger};
 use crate::kubernetes::mock::{ApiServer, status};
 
 const EVENTS: &str = "/api/v1/namespaces/team/events";
@@ -17,15 +17,14 @@ struct Stage {
     events: Events,
     server: ApiServer,
     metrics: Metrics,
-    stop: CancellationToken,
 }
 
 impl Stage {
     fn new() -> Self {
         let (client, server) = ApiServer::new();
-        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-        let events = Events::start(client, "node-1", metrics.clone(), stop.clone());
-        Self { events, server, metrics, stop }
+        let metrics = Metrics::new();
+        let events = Events::start(client, "node-1", metrics.clone(), CancellationToken::new());
+        Self { events, server, metrics }
     }
 
     fn report(&self, pod_uid: &str, reason: Reason, message: &str) {
@@ -160,6 +159,55 @@ async fn an_event_of_an_earlier_life_is_found_and_counted_on() {
     stage.server.nothing_more().await;
 }
 
+/// The server has done what it was asked, and the answer was lost: each in its turn.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_by_a_call_without_an_answer_is_not_counted_twice() {
+    let mut stage = Stage::new();
+    stage.report("u-1", Reason::Pulling, "first");
+    let unanswered = stage.server.expect("POST", EVENTS).await;
+    let mut stored = unanswered.body().clone();
+    drop(unanswered);
+    stage.report("u-1", Reason::Pulling, "second");
+    stage.server.expect("POST", EVENTS).await.answer(409, &exists());
+    stage.server.expect("PATCH", &path(Reason::Pulling)).await.answer(200, &stored);
+    assert_eq!(stage.patched(Reason::Pulling).await["count"], 2);
+
+    // One of an earlier life, whose patch is lost.
+    let mut stage = Stage::new();
+    stage.report("u-1", Reason::Pulling, "again");
+    stage.server.expect("POST", EVENTS).await.answer(409, &exists());
+    (stored["count"], stored["firstTimestamp"]) = (json!(7), json!("2020-01-01T00:00:00Z"));
+    stage.server.expect("PATCH", &path(Reason::Pulling)).await.answer(200, &stored);
+    for _ in 0..3 {
+        let patch = stage.server.expect("PATCH", &path(Reason::Pulling)).await;
+        assert_eq!(patch.body()["count"], 8);
+    }
+    assert_eq!(stage.patched(Reason::Pulling).await["count"], 8);
+    stage.server.nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespaces_trouble_leaves_another_ones_events_their_turns() {
+    let mut stage = Stage::new();
+    for pod in 0..500 {
+        stage.report(&format!("u-{pod}"), Reason::PullFailed, "x");
+    }
+    let mut other = subject("u-other");
+    other.namespace = "other".to_owned();
+    stage.events.report(&other, Reason::PullFailed, "y".to_owned());
+    let mut before = 0;
+    loop {
+        let call = stage.server.next().await;
+        let body = call.body().clone();
+        call.answer(201, &body);
+        if body["message"] == "y" {
+            break;
+        }
+        before += 1;
+    }
+    assert!(before <= 2, "{before} of another namespace came first");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_that_has_expired_is_made_again() {
     let mut stage = Stage::new();
@@ -274,12 +322,17 @@ async fn a_message_is_never_longer_than_kubernetes_keeps() {
 
 #[tokio::test(start_paused = true)]
 async fn the_writer_ends_with_the_process_also_in_the_middle_of_a_call() {
-    let mut stage = Stage::new();
-    stage.report("u-1", Reason::Mounted, "x");
-    let _hanging = stage.server.expect("POST", EVENTS).await;
-    stage.stop.cancel();
-    stage.report("u-2", Reason::Mounted, "x");
-    stage.server.nothing_more().await;
+    let (client, mut server) = ApiServer::new();
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let (told, waiting) = mpsc::channel(QUEUE);
+    let writing = tokio::spawn(Writer::new(client, "node-1", metrics.clone()).run(waiting, stop.clone()));
+    let events = Events(Some(Queue { told, metrics }));
+    events.report(&subject("u-1"), Reason::Mounted, "x".to_owned());
+    let _hanging = server.expect("POST", EVENTS).await;
+    stop.cancel();
+    events.report(&subject("u-2"), Reason::Mounted, "x".to_owned());
+    server.ended().await;
+    writing.await.unwrap();
 }
 
 #[tokio::test]

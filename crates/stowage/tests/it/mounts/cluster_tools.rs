@@ -2,13 +2,15 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::scene;
+use crate::harness::{LIMIT, scene};
 
 fn stowage() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stowage"));
@@ -17,13 +19,16 @@ fn stowage() -> Command {
     command
 }
 
-/// A child that does not outlive the test.
-struct Running(Child);
+/// A child that does not outlive the test, and the lines that it prints.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -31,9 +36,33 @@ impl Running {
     /// Starts the command and reads its first line, which it prints when it is ready.
     fn start(command: &mut Command) -> (Self, Value) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        (Self(child), serde_json::from_str(&line).unwrap())
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // Reading has no limit, waiting for what was read has one.
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let running = Self { child, lines };
+        let first = running.line();
+        (running, first)
+    }
+
+    /// The next line.
+    fn line(&self) -> Value {
+        let line = self.lines.recv_timeout(LIMIT).expect("no line within the limit");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// How it ends by itself: its output ends first.
+    fn ended(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            match self.lines.recv_timeout(LIMIT.saturating_sub(started.elapsed())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end"),
+            }
+        }
     }
 }
 
@@ -108,7 +137,12 @@ fn a_reader_that_holds_on_reads_again_and_ends_when_it_is_told_to() {
     let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let sample = serde_json::json!({ "files": [{ "path": "a", "digest": empty }] });
     let (mut reader, first) = Running::start(&mut probe(directory.path(), &sample, &["--hold"]));
-    assert_eq!(first["round"], 1);
-    kill(Pid::from_raw(reader.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert!(reader.0.wait().unwrap().success());
+    assert_eq!((&first["round"], &first["bytes"]), (&1.into(), &0.into()));
+    assert_eq!(reader.line()["round"], 2);
+    kill(Pid::from_raw(reader.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert!(reader.ended().success());
+    // What changes is seen in a later round.
+    let (mut reader, _) = Running::start(&mut probe(directory.path(), &sample, &["--hold"]));
+    std::fs::write(directory.path().join("a"), "x").unwrap();
+    assert_eq!(reader.ended().code(), Some(1));
 }

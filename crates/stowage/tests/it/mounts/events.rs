@@ -134,6 +134,33 @@ fn a_volume_that_cannot_be_has_an_event_with_the_sentence_of_the_answer() {
 }
 
 #[test]
+fn a_pull_that_goes_on_tells_what_it_fetched_itself_and_what_was_there() {
+    scene(async |scene| {
+        let (registry, api) = (scene.registry().await, ApiServer::start().await.unwrap());
+        let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
+        let builder = scene.node().registry(&registry).kubernetes(&api);
+        let mut node = builder.publish_wait(1).one_connection().start().await;
+        let pod = Pod::new("team", "web-0");
+        let request = node.plugin().inline(&pod, "model", &model.attributes());
+        registry.set_rate(Some(SIZE / 6));
+        assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
+        node.fetched(SIZE / 2).await;
+        node.kill9();
+        registry.set_rate(None);
+        node.start().await;
+        publish(&node, &request).await;
+        let pulled = event(&api, &pod, "ArtifactPulled").await;
+        let line = message(&pulled);
+        // In tenths of a MiB, each rounded by itself.
+        let tenths = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
+        let fetched = line.strip_prefix("pulled ").and_then(|rest| rest.split_once(" MiB of ")).unwrap().0;
+        let here = line.rsplit_once("; ").unwrap().1.strip_suffix(" MiB were on the node already").unwrap();
+        assert!((119..=121).contains(&(tenths(fetched) + tenths(here))), "{line}");
+        assert!(tenths(here) >= 40, "{line}");
+    });
+}
+
+#[test]
 fn a_persistent_volume_has_events_of_its_pod_without_a_name_that_the_pod_does_not_know() {
     scene(async |scene| {
         let (registry, api) = (scene.registry().await, ApiServer::start().await.unwrap());

@@ -26,12 +26,25 @@ impl Plugin {
     pub(super) fn configure(&self, token_attributes: &Value, before: &str) {
         let at = self.directory.display();
         let script = format!("echo run >> {at}/runs; cat > {at}/request; {before} cat {at}/answer");
+        let mut more = json!({ "args": ["-c", script] });
+        if !token_attributes.is_null() {
+            more["tokenAttributes"] = token_attributes.clone();
+        }
+        self.write(&more);
+    }
+
+    /// Writes kubelet's file with an environment that is none.
+    pub(super) fn break_file(&self, env: &Value) {
+        self.write(&json!({ "env": env }));
+    }
+
+    fn write(&self, more: &Value) {
         let mut provider = json!({
             "name": "plugin", "matchImages": [self.host], "defaultCacheDuration": "0s",
-            "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "args": ["-c", script],
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
         });
-        if !token_attributes.is_null() {
-            provider["tokenAttributes"] = token_attributes.clone();
+        for (key, value) in more.as_object().unwrap() {
+            provider[key] = value.clone();
         }
         let file = json!({
             "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
@@ -40,9 +53,14 @@ impl Plugin {
     }
 
     pub(super) fn answers(&self, username: &str, password: &str) {
+        self.answers_for(username, password, "0s");
+    }
+
+    /// The same, to be kept for so long.
+    fn answers_for(&self, username: &str, password: &str, duration: &str) {
         let answer = json!({
             "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
-            "cacheKeyType": "Registry", "auth": { &self.host: { "username": username, "password": password } },
+            "cacheKeyType": "Registry", "cacheDuration": duration, "auth": { &self.host: { "username": username, "password": password } },
         });
         std::fs::write(self.directory.join("answer"), answer.to_string()).unwrap();
     }
@@ -122,11 +140,44 @@ fn a_plugin_that_fails_is_named_and_asked_again() {
         let request = || volume(&node, "team", "default", &model.attributes());
         // No answer yet: `cat` fails.
         refused(&node, &request(), Code::Unavailable, "`plugin`").await;
-        plugin.configure(&json!({ "serviceAccountTokenAudience": "" }), "");
-        refused(&node, &request(), Code::Unavailable, "config.json").await;
-        plugin.configure(&json!(null), "");
         plugin.answers("ada", "ada's own");
         served(&node, &request(), &model).await;
+        // A broken file changes nothing.
+        plugin.configure(&json!({ "serviceAccountTokenAudience": "" }), "");
+        served(&node, &request(), &model).await;
+        assert_eq!(node.count("stowage_credential_providers_valid").await, 0);
+        assert_eq!(node.log().matches("the credential providers are misconfigured").count(), 1);
+        plugin.configure(&json!(null), "");
+        served(&node, &request(), &model).await;
+        assert_eq!(node.count("stowage_credential_providers_valid").await, 1);
+        node.nothing_left().await;
+    });
+}
+
+#[test]
+fn an_answer_that_the_registry_does_not_take_any_more_is_asked_for_anew() {
+    scene(async |scene| {
+        let registry = accounts(Registry::builder().basic("root", "root")).start().await.unwrap();
+        let model = Model::push(&registry, REPOSITORY, "v1", 1, MIB);
+        let plugin = Plugin::new(&scene, &registry);
+        let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
+        let node = scene.node().registry(&registry).arg("--config", config.path()).start().await;
+        let request = || volume(&node, "team", "default", &always(&model));
+        plugin.answers_for("ada", "ada's own", "12h");
+        served(&node, &request(), &model).await;
+        served(&node, &request(), &model).await;
+        assert_eq!(plugin.runs(), 1, "the answer is kept");
+        registry.set_password("ada", "new");
+        plugin.answers_for("ada", "new", "12h");
+        // A pod's own wrong secret says nothing of the plugin's answer.
+        let mut own = request();
+        let auth = json!({ "auths": { registry.host(): { "username": "ada", "password": "wrong" } } });
+        own.secrets.insert(".dockerconfigjson".to_owned(), auth.to_string());
+        refused(&node, &own, Code::Unauthenticated, &registry.host()).await;
+        refused(&node, &request(), Code::Unauthenticated, &registry.host()).await;
+        assert_eq!(plugin.runs(), 1);
+        served(&node, &request(), &model).await;
+        assert_eq!(plugin.runs(), 2);
         node.nothing_left().await;
     });
 }
