@@ -90,6 +90,11 @@ pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome>
                 note(case.name, rules::check(case, &manifests));
                 note(case.name, schemas.check(case.name, case.kubernetes, &manifests));
                 note(case.name, program.accepts(workspace, case.name, &manifests));
+                if case.name == "everything-on" {
+                    let reference = command::read(&workspace.root().join("docs/reference/crd.md"));
+                    let told = reference.and_then(|text| rights::documented(&text, &manifests));
+                    note("docs/reference/crd.md", told);
+                }
             }
             Err(error) => note(case.name, Err(error)),
         }

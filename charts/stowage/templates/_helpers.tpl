@@ -68,6 +68,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "stowage.fullname" . }}-controller
 {{- end }}
 
+{{- define "stowage.uninstallCheck.account" -}}
+{{ include "stowage.fullname" . }}-uninstall-check
+{{- end }}
+
+{{/* `true` on OpenShift, or nothing. */}}
+{{- define "stowage.onOpenShift" -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* Paths on the node. */}}
 
 {{- define "stowage.kubeletDir" -}}
@@ -195,11 +206,16 @@ httpGet:
 
 {{/* Security context of a container that needs nothing: Pod Security level `restricted`. */}}
 {{- define "stowage.restricted" -}}
+{{ include "stowage.restrictedAnyUser" . }}
+runAsUser: 65532
+runAsGroup: 65532
+{{- end }}
+
+{{/* The same without a user: OpenShift gives the pod one. */}}
+{{- define "stowage.restrictedAnyUser" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 capabilities:
   drop: [ALL]
 seccompProfile:

@@ -30,7 +30,7 @@ const fn refusal(name: &'static str, values: &'static str, because: &'static str
 }
 
 /// What is rendered and judged.
-pub(super) const CASES: [Case; 12] = [
+pub(super) const CASES: [Case; 13] = [
     case("defaults", ""),
     Case { kubernetes: NEWEST, ..case("defaults-newest", "") },
     Case {
@@ -38,6 +38,7 @@ pub(super) const CASES: [Case; 12] = [
         api_versions: &["security.openshift.io/v1"],
         ..case("everything-on", include_str!("cases/everything-on.yaml"))
     },
+    Case { api_versions: &["security.openshift.io/v1"], ..case("openshift", "") },
     case("everything-off", include_str!("cases/everything-off.yaml")),
     case("other-kubelet", "kubelet: {rootDir: /var/lib/k0s/kubelet/}"),
     case("no-controller", "controller: {enabled: false}"),

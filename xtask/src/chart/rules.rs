@@ -28,7 +28,7 @@ pub(super) fn check(case: &Case, manifests: &Manifests) -> Result<()> {
     selectors(manifests)?;
     bindings_of_policies(manifests)?;
     pods::check(case, manifests)?;
-    rights::check(manifests)
+    rights::check(case, manifests)
 }
 
 fn labels_and_namespaces(case: &Case, manifests: &Manifests) -> Result<()> {
