@@ -5,6 +5,7 @@
 
 mod cases;
 mod command_line;
+mod files;
 mod generated;
 mod helm;
 mod manifests;

@@ -172,16 +172,58 @@ file put in its place is seen; alone where the directory would hide one of the i
 {{ toJson $result }}
 {{- end }}
 
+{{/*
+Fails where the controller's configuration names a file or directory that no volume of its pod holds: nothing of a node is mounted
+there, and the controller ends at once when a file is missing.
+*/}}
+{{- define "stowage.controller.files" -}}
+{{- $mounted := list -}}
+{{- range .Values.controller.extraVolumeMounts -}}
+{{- $mounted = append $mounted (.mountPath | clean) -}}
+{{- end -}}
+{{- $config := .Values.controller.config -}}
+{{- range concat (($config.registries | default dict).caFiles | default list) (($config.mirrors | default dict).hostsDirs | default list) -}}
+{{- $path := . | clean -}}
+{{- $covered := false -}}
+{{- range $mounted -}}
+{{- if hasPrefix (printf "%s/" .) (printf "%s/" $path) -}}
+{{- $covered = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $covered -}}
+{{- fail (printf "controller.config names %s, which no volume of the controller holds: mount it by controller.extraVolumes and controller.extraVolumeMounts, or put certificate authorities into caCertificates" $path) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Addresses. */}}
+
+{{/* Whether an address is reached from the same network namespace only: `true`, or nothing. */}}
+{{- define "stowage.isLoopback" -}}
+{{- if regexMatch `^(127\.|\[(0*:)+0*1\]$)` . -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "stowage.controller.address" -}}
+{{- $address := .Values.controller.http.address -}}
+{{- if include "stowage.isLoopback" $address -}}
+{{- fail (printf "controller.http.address is %s, where kubelet cannot reach the controller: use 0.0.0.0 or [::]" $address) -}}
+{{- end -}}
+{{ $address }}
+{{- end }}
+
 {{/* Takes {root, path}: a probe of the node plugin. */}}
 {{- define "stowage.node.probe" -}}
 {{- $node := .root.Values.node -}}
-{{- $loopback := eq $node.http.address "127.0.0.1" -}}
+{{- $address := $node.http.address -}}
+{{- $loopback := include "stowage.isLoopback" $address -}}
 {{- if and $loopback (not $node.hostNetwork) -}}
-{{- fail "node.http.address is 127.0.0.1, where kubelet reaches the plugin only on the host's network: set node.hostNetwork, or use 0.0.0.0" -}}
+{{- fail (printf "node.http.address is %s, where kubelet reaches the plugin only on the host's network: set node.hostNetwork, or use 0.0.0.0" $address) -}}
 {{- end -}}
 httpGet:
   {{- if $loopback }}
-  host: 127.0.0.1
+  host: {{ $address | trimPrefix "[" | trimSuffix "]" | quote }}
   {{- end }}
   path: {{ .path }}
   port: http

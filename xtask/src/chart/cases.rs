@@ -30,7 +30,7 @@ const fn refusal(name: &'static str, values: &'static str, because: &'static str
 }
 
 /// What is rendered and judged.
-pub(super) const CASES: [Case; 13] = [
+pub(super) const CASES: [Case; 15] = [
     case("defaults", ""),
     Case { kubernetes: NEWEST, ..case("defaults-newest", "") },
     Case {
@@ -55,10 +55,12 @@ pub(super) const CASES: [Case; 13] = [
     },
     case("own-disk", "node: {store: {hostPath: /mnt/nvme/stowage}}"),
     case("loopback", "node: {http: {address: 127.0.0.1}}"),
+    case("ipv6", "node: {http: {address: '[::]'}}\ncontroller: {http: {address: '[::]'}}"),
+    case("controller-files", include_str!("cases/controller-files.yaml")),
 ];
 
 /// What must be refused, by the schema or by a template.
-pub(super) const REFUSALS: [Refusal; 23] = [
+pub(super) const REFUSALS: [Refusal; 27] = [
     refusal("unknown-section", "nodes: {}", "nodes"),
     refusal("unknown-key", "node: {hostnetwork: true}", "hostnetwork"),
     refusal("unknown-configuration", "node: {config: {mirror: {}}}", "mirror"),
@@ -86,6 +88,27 @@ pub(super) const REFUSALS: [Refusal; 23] = [
     refusal("class-that-writes", "storageClasses: [{name: a, mountOptions: [rw]}]", "mountOptions"),
     refusal("short-digest", "image: {digest: 'sha256:0123'}", "digest"),
     refusal("unreachable-probes", "node: {hostNetwork: false, http: {address: 127.0.0.1}}", "host's network"),
+    refusal(
+        "unreachable-probes-ipv6",
+        "node: {hostNetwork: false, http: {address: '[::1]'}}",
+        "host's network",
+    ),
+    refusal(
+        "unreachable-controller",
+        "controller: {http: {address: 127.0.0.1}}",
+        "cannot reach the controller",
+    ),
+    refusal(
+        "controller-without-its-certificates",
+        "controller: {config: {registries: {caFiles: [/etc/ssl/lan/ca.crt]}}}",
+        "which no volume of the controller holds",
+    ),
+    refusal(
+        "controller-without-its-hosts",
+        "controller:\n  config: {mirrors: {hostsDirs: [/etc/hosts.d]}}\n  extraVolumes: [{name: h, emptyDir: {}}]\n  \
+         extraVolumeMounts: [{name: h, mountPath: /etc/hosts}]\n",
+        "which no volume of the controller holds",
+    ),
     refusal("alerts-without-metrics", "monitoring: {alerts: {enabled: true}}", "podMonitor"),
     refusal("hidden-directory", "node: {config: {mirrors: {hostsDirs: [/etc]}}}", "hide the image's own"),
     refusal(

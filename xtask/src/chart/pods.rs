@@ -169,6 +169,12 @@ fn controller(case: &Case, manifests: &Manifests) -> Result<()> {
     let containers = items(&deployment["spec"]["template"]["spec"]["containers"]);
     probes(&containers[0])?;
     let args: Vec<&str> = items(&containers[0]["args"]).iter().map(text).collect();
+    let address = if case.values.contains("address: '[::]'") { "[::]" } else { "0.0.0.0" };
+    let port = &containers[0]["ports"][0]["containerPort"];
+    ensure!(
+        args.contains(&format!("--http={address}:{port}").as_str()),
+        "the controller listens elsewhere: {args:?}"
+    );
     match containers {
         [_] => ensure!(args.contains(&"--csi=false"), "the controller serves CSI to nobody"),
         [_, provisioner] => {

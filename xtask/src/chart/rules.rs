@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::chart::cases::Case;
 use crate::chart::helm::NAMESPACE;
 use crate::chart::manifests::{Manifests, items, text, title};
-use crate::chart::{pods, rights};
+use crate::chart::{files, pods, rights};
 
 /// Kinds that belong to no namespace.
 const OF_THE_CLUSTER: [&str; 8] = [
@@ -28,6 +28,7 @@ pub(super) fn check(case: &Case, manifests: &Manifests) -> Result<()> {
     selectors(manifests)?;
     bindings_of_policies(manifests)?;
     pods::check(case, manifests)?;
+    files::check(manifests)?;
     rights::check(case, manifests)
 }
 
