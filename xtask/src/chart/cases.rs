@@ -21,6 +21,9 @@ pub(super) struct Refusal {
     pub(super) because: &'static str,
 }
 
+/// The release of a second installation in one cluster.
+pub(super) const SECOND: &str = "second";
+
 const fn case(name: &'static str, values: &'static str) -> Case {
     Case { name, release: "stowage", kubernetes: OLDEST, api_versions: &[], values }
 }
@@ -30,7 +33,7 @@ const fn refusal(name: &'static str, values: &'static str, because: &'static str
 }
 
 /// What is rendered and judged.
-pub(super) const CASES: [Case; 15] = [
+pub(super) const CASES: [Case; 16] = [
     case("defaults", ""),
     Case { kubernetes: NEWEST, ..case("defaults-newest", "") },
     Case {
@@ -40,6 +43,7 @@ pub(super) const CASES: [Case; 15] = [
     },
     Case { api_versions: &["security.openshift.io/v1"], ..case("openshift", "") },
     case("everything-off", include_str!("cases/everything-off.yaml")),
+    case("definition-goes", "crds: {install: true, keep: false}"),
     case("other-kubelet", "kubelet: {rootDir: /var/lib/k0s/kubelet/}"),
     case("no-controller", "controller: {enabled: false}"),
     case("no-provisioner", "controller: {provisioner: {enabled: false}, secretNamespaces: [models]}"),
@@ -50,8 +54,11 @@ pub(super) const CASES: [Case; 15] = [
          'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
     ),
     Case {
-        release: "second",
-        ..case("second-driver", "csiDriver: {name: second.example.dev}\nnode: {http: {port: 29809}}")
+        release: SECOND,
+        ..case(
+            "second-driver",
+            "csiDriver: {name: second.example.dev}\nnode: {http: {port: 29809}}\ncrds: {install: false}\ncontroller: {prefetch: false}",
+        )
     },
     case("own-disk", "node: {store: {hostPath: /mnt/nvme/stowage}}"),
     case("loopback", "node: {http: {address: 127.0.0.1}}"),
