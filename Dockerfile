@@ -7,6 +7,8 @@
 #
 #   --build-arg RUST_IMAGE=registry.lan/rust:1.95-bookworm --build-arg RUNTIME_IMAGE=registry.lan/cc-debian12
 #
+# The tags below move. A build that is to be repeated names both images by digest (`rust@sha256:…`), in the same arguments.
+#
 # Besides them the build needs crates.io or a mirror of it, nothing else. `cargo xtask image-proof` runs these very steps without
 # a container engine.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm

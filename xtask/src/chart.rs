@@ -5,6 +5,7 @@
 
 mod cases;
 mod command_line;
+mod files;
 mod generated;
 mod helm;
 mod manifests;
@@ -15,6 +16,7 @@ mod rights;
 mod rules;
 mod schemas;
 mod values_schema;
+mod versions;
 
 use anyhow::{Context, Result, bail};
 
@@ -60,6 +62,14 @@ fn write(workspace: &Workspace, files: &[Generated]) -> Result<bool> {
     Ok(any)
 }
 
+/// A change of the chart's own version changes no pod.
+fn restarts_nothing(helm: &Helm) -> Result<()> {
+    let case = &CASES[0];
+    let before = Manifests::parse(&helm.template(case)?)?;
+    let after = Manifests::parse(&helm.template_of_another_version(case)?)?;
+    pods::same(&before, &after)
+}
+
 /// Checks the chart; the error lists everything that does not hold.
 pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome> {
     let helm = Helm::new(workspace, toolbox)?;
@@ -78,8 +88,10 @@ pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome>
             Err(error) => note("generated", Err(error)),
         }
     }
+    note("versions", versions::check(workspace));
     note("metrics", metrics::check(workspace));
     note("values.schema.json", values_schema::check(workspace, &program));
+    note("a chart of another version", restarts_nothing(&helm));
     let mut objects = 0;
     for case in &CASES {
         note(case.name, helm.lint(case));
@@ -90,6 +102,11 @@ pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome>
                 note(case.name, rules::check(case, &manifests));
                 note(case.name, schemas.check(case.name, case.kubernetes, &manifests));
                 note(case.name, program.accepts(workspace, case.name, &manifests));
+                if case.name == "everything-on" {
+                    let reference = command::read(&workspace.root().join("docs/reference/crd.md"));
+                    let told = reference.and_then(|text| rights::documented(&text, &manifests));
+                    note("docs/reference/crd.md", told);
+                }
             }
             Err(error) => note(case.name, Err(error)),
         }

@@ -7,6 +7,9 @@
 //! target/image-proof/root/       what of it a distroless image has, and the program: this stands for the final image
 //! ```
 //!
+//! This machine's programs stand for those of `RUST_IMAGE`, so a build dependency that the image lacks is not seen here: the job
+//! `image` of CI, which builds in the image, sees it.
+//!
 //! All of it happens in a mount namespace, so nothing is left mounted, however it ends.
 
 mod dockerfile;

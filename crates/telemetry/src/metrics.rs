@@ -10,6 +10,25 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+/// Every result that a publish ends with. They begin at 0: of a series whose first value is 1, nobody sees the increase.
+const PUBLISH_RESULTS: [&str; 13] = [
+    "ok",
+    "invalid_argument",
+    "deadline_exceeded",
+    "unavailable",
+    "resource_exhausted",
+    "unauthenticated",
+    "permission_denied",
+    "not_found",
+    "data_loss",
+    "already_exists",
+    "failed_precondition",
+    "aborted",
+    "internal",
+];
+/// The same of an unpublish.
+const UNPUBLISH_RESULTS: [&str; 4] = ["ok", "invalid_argument", "unavailable", "internal"];
+
 /// What an RPC was and how it ended (`ok`, or the gRPC code in lower case).
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ResultLabel {
@@ -90,6 +109,14 @@ impl Default for Metrics {
     }
 }
 
+fn at_zero(results: &[&str]) -> Family<ResultLabel, Counter> {
+    let family = Family::default();
+    for result in results {
+        drop(family.get_or_create(&ResultLabel { result: (*result).to_owned() }));
+    }
+    family
+}
+
 fn seconds() -> Histogram {
     // 1 ms to about 70 minutes: a cached publish and a cold 500 GB model in one histogram.
     Histogram::new(exponential_buckets(0.001, 4.0, 12))
@@ -100,9 +127,9 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("stowage");
-        let publishes = Family::default();
+        let publishes = at_zero(&PUBLISH_RESULTS);
         registry.register("publishes", "NodePublishVolume calls by result", publishes.clone());
-        let unpublishes = Family::default();
+        let unpublishes = at_zero(&UNPUBLISH_RESULTS);
         registry.register("unpublishes", "NodeUnpublishVolume calls by result", unpublishes.clone());
         let publish_seconds = Family::<CacheLabel, Histogram>::new_with_constructor(seconds);
         registry.register_with_unit(
@@ -259,6 +286,20 @@ impl crate::Series for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_are_there_before_the_first_of_them() {
+        let text = Metrics::new().render().unwrap();
+        for line in [
+            "stowage_publishes_total{result=\"ok\"} 0",
+            "stowage_publishes_total{result=\"data_loss\"} 0",
+            "stowage_publishes_total{result=\"resource_exhausted\"} 0",
+            "stowage_publishes_total{result=\"unavailable\"} 0",
+            "stowage_unpublishes_total{result=\"internal\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+    }
 
     #[test]
     fn series_carry_their_labels_and_the_probe_is_asked_at_each_scrape() {

@@ -21,6 +21,9 @@ pub(super) struct Refusal {
     pub(super) because: &'static str,
 }
 
+/// The release of a second installation in one cluster.
+pub(super) const SECOND: &str = "second";
+
 const fn case(name: &'static str, values: &'static str) -> Case {
     Case { name, release: "stowage", kubernetes: OLDEST, api_versions: &[], values }
 }
@@ -30,7 +33,7 @@ const fn refusal(name: &'static str, values: &'static str, because: &'static str
 }
 
 /// What is rendered and judged.
-pub(super) const CASES: [Case; 12] = [
+pub(super) const CASES: [Case; 18] = [
     case("defaults", ""),
     Case { kubernetes: NEWEST, ..case("defaults-newest", "") },
     Case {
@@ -38,7 +41,9 @@ pub(super) const CASES: [Case; 12] = [
         api_versions: &["security.openshift.io/v1"],
         ..case("everything-on", include_str!("cases/everything-on.yaml"))
     },
+    Case { api_versions: &["security.openshift.io/v1"], ..case("openshift", "") },
     case("everything-off", include_str!("cases/everything-off.yaml")),
+    case("definition-goes", "crds: {install: true, keep: false}"),
     case("other-kubelet", "kubelet: {rootDir: /var/lib/k0s/kubelet/}"),
     case("no-controller", "controller: {enabled: false}"),
     case("no-provisioner", "controller: {provisioner: {enabled: false}, secretNamespaces: [models]}"),
@@ -49,15 +54,25 @@ pub(super) const CASES: [Case; 12] = [
          'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
     ),
     Case {
-        release: "second",
-        ..case("second-driver", "csiDriver: {name: second.example.dev}\nnode: {http: {port: 29809}}")
+        release: SECOND,
+        ..case(
+            "second-driver",
+            "csiDriver: {name: second.example.dev}\nnode: {http: {port: 29809}}\ncrds: {install: false}\ncontroller: {prefetch: false}",
+        )
     },
     case("own-disk", "node: {store: {hostPath: /mnt/nvme/stowage}}"),
     case("loopback", "node: {http: {address: 127.0.0.1}}"),
+    case(
+        "own-disk-in-the-usual-place",
+        "node: {store: {hostPath: /var/lib/kubelet/plugins/csi.stowage.dev/store/}}",
+    ),
+    case("dependency", "enabled: true\nglobal: {other: value}"),
+    case("ipv6", "node: {http: {address: '[::]'}}\ncontroller: {http: {address: '[::]'}}"),
+    case("controller-files", include_str!("cases/controller-files.yaml")),
 ];
 
 /// What must be refused, by the schema or by a template.
-pub(super) const REFUSALS: [Refusal; 23] = [
+pub(super) const REFUSALS: [Refusal; 35] = [
     refusal("unknown-section", "nodes: {}", "nodes"),
     refusal("unknown-key", "node: {hostnetwork: true}", "hostnetwork"),
     refusal("unknown-configuration", "node: {config: {mirror: {}}}", "mirror"),
@@ -73,7 +88,35 @@ pub(super) const REFUSALS: [Refusal; 23] = [
     refusal(
         "store-among-pods",
         "node: {store: {hostPath: /var/lib/kubelet/pods/x}}",
-        "choose a directory of its own",
+        "a directory of its own",
+    ),
+    refusal("store-is-kubelet", "node: {store: {hostPath: /var/lib/kubelet}}", "a directory of its own"),
+    refusal(
+        "store-among-plugins",
+        "node: {store: {hostPath: /var/lib/kubelet/plugins}}",
+        "a directory of its own",
+    ),
+    refusal(
+        "store-above-kubelet",
+        "kubelet: {rootDir: /data/k8s/kubelet}\nnode: {store: {hostPath: /data/k8s/}}",
+        "a directory of its own",
+    ),
+    refusal(
+        "store-by-detour",
+        "node: {store: {hostPath: /mnt/../var/lib/kubelet}}",
+        "write it as /var/lib/kubelet",
+    ),
+    refusal("kubelet-by-detour", "kubelet: {rootDir: /var/lib/../kubelet}", "rootDir"),
+    refusal("no-names-at-all", "node: {dnsPolicy: None}", "dnsPolicy"),
+    refusal(
+        "provisioner-without-version",
+        "controller: {provisioner: {image: {tag: ''}}}",
+        "provisioner/image",
+    ),
+    refusal(
+        "metrics-that-nobody-reads",
+        "node: {http: {address: 127.0.0.1}}\nmonitoring: {podMonitor: {enabled: true}}",
+        "Prometheus cannot read",
     ),
     refusal("no-replicas", "controller: {replicas: 0}", "replicas"),
     refusal(
@@ -85,6 +128,27 @@ pub(super) const REFUSALS: [Refusal; 23] = [
     refusal("class-that-writes", "storageClasses: [{name: a, mountOptions: [rw]}]", "mountOptions"),
     refusal("short-digest", "image: {digest: 'sha256:0123'}", "digest"),
     refusal("unreachable-probes", "node: {hostNetwork: false, http: {address: 127.0.0.1}}", "host's network"),
+    refusal(
+        "unreachable-probes-ipv6",
+        "node: {hostNetwork: false, http: {address: '[::1]'}}",
+        "host's network",
+    ),
+    refusal(
+        "unreachable-controller",
+        "controller: {http: {address: 127.0.0.1}}",
+        "cannot reach the controller",
+    ),
+    refusal(
+        "controller-without-its-certificates",
+        "controller: {config: {registries: {caFiles: [/etc/ssl/lan/ca.crt]}}}",
+        "which no volume of the controller holds",
+    ),
+    refusal(
+        "controller-without-its-hosts",
+        "controller:\n  config: {mirrors: {hostsDirs: [/etc/hosts.d]}}\n  extraVolumes: [{name: h, emptyDir: {}}]\n  \
+         extraVolumeMounts: [{name: h, mountPath: /etc/hosts}]\n",
+        "which no volume of the controller holds",
+    ),
     refusal("alerts-without-metrics", "monitoring: {alerts: {enabled: true}}", "podMonitor"),
     refusal("hidden-directory", "node: {config: {mirrors: {hostsDirs: [/etc]}}}", "hide the image's own"),
     refusal(

@@ -34,9 +34,9 @@ impl Program {
         command::capture(Command::new(&self.path).arg("crd"))
     }
 
-    /// The JSON schema of the node's configuration.
-    pub(super) fn schema(&self) -> Result<String> {
-        command::capture(Command::new(&self.path).args(["config", "schema", "node"]))
+    /// The JSON schema of a part's configuration, `node` or `controller`.
+    pub(super) fn schema(&self, part: &str) -> Result<String> {
+        command::capture(Command::new(&self.path).args(["config", "schema", part]))
     }
 
     /// Fails unless every container of our image has a command line that `--help` knows, and the two long-running ones a
@@ -92,7 +92,7 @@ impl Program {
     }
 }
 
-/// The configuration without files that only the nodes have.
+/// The configuration without files that this machine does not have; `files.rs` sees to it that pods do.
 fn without_files(configuration: &str) -> Result<String> {
     let mut value: Value = serde_saphyr::from_str(configuration).context("this is no YAML")?;
     if let Some(registries) = value.get_mut("registries").and_then(Value::as_object_mut) {

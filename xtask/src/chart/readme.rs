@@ -21,6 +21,7 @@ $ kubectl label namespace stowage-system pod-security.kubernetes.io/enforce=priv
 $ helm install stowage charts/stowage --namespace stowage-system
 ```
 
+Where Pod Security is enforced, no plugin starts in a namespace without that label, and `--create-namespace` makes one without it.
 The node plugin is privileged: Kubernetes allows Bidirectional mount propagation to privileged containers only. It runs one
 container, sees the pods' directories and its own store, has no rights on secrets, and no host PIDs.
 [Installing](../../docs/guides/install.md) says more, also how to [upgrade and uninstall](../../docs/guides/upgrade-uninstall.md).

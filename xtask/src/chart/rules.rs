@@ -3,10 +3,10 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::chart::cases::Case;
+use crate::chart::cases::{Case, SECOND};
 use crate::chart::helm::NAMESPACE;
 use crate::chart::manifests::{Manifests, items, text, title};
-use crate::chart::{pods, rights};
+use crate::chart::{files, pods, rights};
 
 /// Kinds that belong to no namespace.
 const OF_THE_CLUSTER: [&str; 8] = [
@@ -27,8 +27,13 @@ pub(super) fn check(case: &Case, manifests: &Manifests) -> Result<()> {
     driver(case, manifests)?;
     selectors(manifests)?;
     bindings_of_policies(manifests)?;
+    definition(case, manifests)?;
+    if case.release == SECOND {
+        shares_nothing(manifests)?;
+    }
     pods::check(case, manifests)?;
-    rights::check(manifests)
+    files::check(manifests)?;
+    rights::check(case, manifests)
 }
 
 fn labels_and_namespaces(case: &Case, manifests: &Manifests) -> Result<()> {
@@ -87,6 +92,14 @@ fn driver(case: &Case, manifests: &Manifests) -> Result<()> {
     ensure!(modes == ["Ephemeral", "Persistent"], "the CSIDriver has the modes {modes:?}");
     let profile = &driver["metadata"]["labels"]["security.openshift.io/csi-ephemeral-volume-profile"];
     ensure!(profile == "restricted", "the CSIDriver has no profile for OpenShift");
+    let audiences: Vec<&Value> =
+        items(&spec["tokenRequests"]).iter().map(|token| &token["audience"]).collect();
+    for (index, audience) in audiences.iter().enumerate() {
+        ensure!(
+            !audiences[..index].contains(audience),
+            "the CSIDriver asks twice for a token for {audience}"
+        );
+    }
     // The API server refuses the one without the other.
     let tokens = !items(&spec["tokenRequests"]).is_empty();
     let in_secrets = spec["serviceAccountTokenInSecrets"] == true;
@@ -121,6 +134,36 @@ fn selectors(manifests: &Manifests) -> Result<()> {
         let found = selected(labels);
         let right = if object["kind"] == "PodMonitor" { found >= least } else { found == least };
         ensure!(right, "{} selects {found} workloads", title(object));
+    }
+    Ok(())
+}
+
+/// The `CustomResourceDefinition` stays at an uninstall unless the values say otherwise.
+fn definition(case: &Case, manifests: &Manifests) -> Result<()> {
+    for definition in manifests.of_kind("CustomResourceDefinition") {
+        let stays = definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
+        ensure!(stays != case.values.contains("keep: false"), "{} stays: {stays}", title(definition));
+    }
+    Ok(())
+}
+
+/// What a second installation must leave to the first: names of the cluster, a port of the nodes, all `CachedArtifact` objects.
+fn shares_nothing(manifests: &Manifests) -> Result<()> {
+    let definition = manifests.of_kind("CustomResourceDefinition").next();
+    ensure!(definition.is_none(), "a second installation brings the definition again");
+    ensure!(
+        manifests.the("CSIDriver")?["metadata"]["name"] != "csi.stowage.dev",
+        "the driver is there twice"
+    );
+    for object in pods::workloads(manifests) {
+        for argument in items(&object["spec"]["template"]["spec"]["containers"][0]["args"]).iter().map(text) {
+            ensure!(argument != "--prefetch=true", "two controllers look after the same objects");
+            ensure!(argument != "--http=0.0.0.0:29808", "two plugins want the same port of a node");
+        }
+    }
+    for object in manifests.iter().filter(|object| OF_THE_CLUSTER.contains(&text(&object["kind"]))) {
+        let name = text(&object["metadata"]["name"]);
+        ensure!(name.contains(SECOND), "{} is the first installation's too", title(object));
     }
     Ok(())
 }
@@ -167,6 +210,26 @@ mod tests {
         let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {a: b}}\n  \
                     template: {metadata: {labels: {a: c}}}\n";
         assert_eq!(judge(text, selectors), "Deployment d selects 0 workloads");
+    }
+
+    #[test]
+    fn a_definition_that_goes_or_stays_against_the_values_is_found() {
+        let text = |annotations: &str| {
+            format!(
+                "apiVersion: a/v1\nkind: CustomResourceDefinition\nmetadata: {{name: c, annotations: {annotations}}}\n"
+            )
+        };
+        let kept = Case { values: "", ..CASES[0] };
+        let goes = Case { values: "crds: {keep: false}", ..CASES[0] };
+        for (case, annotations, wrong) in [
+            (kept, "{helm.sh/resource-policy: keep}", false),
+            (kept, "{}", true),
+            (goes, "{helm.sh/resource-policy: keep}", true),
+            (goes, "{}", false),
+        ] {
+            let said = judge(&text(annotations), |manifests| definition(&case, manifests));
+            assert_eq!(!said.is_empty(), wrong, "{said}");
+        }
     }
 
     #[test]

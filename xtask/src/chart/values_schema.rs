@@ -1,4 +1,4 @@
-//! `values.schema.json` knows the keys of the node's configuration that the program knows, no more and no fewer.
+//! `values.schema.json` knows the keys of the two configurations that the program knows, no more and no fewer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,16 +16,23 @@ pub(super) fn check(workspace: &Workspace, program: &Program) -> Result<()> {
     let file = workspace.root().join("charts/stowage/values.schema.json");
     let ours: Value =
         serde_json::from_str(&command::read(&file)?).context("values.schema.json is no JSON")?;
-    let theirs: Value =
-        serde_json::from_str(&program.schema()?).context("`stowage config schema` prints no JSON")?;
-    let (ours, theirs) = (sections(&ours, &ours["$defs"]["nodeConfiguration"]), sections(&theirs, &theirs));
-    ensure!(!theirs.is_empty(), "`stowage config schema node` has no sections");
+    for part in ["node", "controller"] {
+        let theirs: Value = serde_json::from_str(&program.schema(part)?)
+            .with_context(|| format!("`stowage config schema {part}` prints no JSON"))?;
+        let known = sections(&ours, &ours["$defs"][format!("{part}Configuration")]);
+        same(part, &known, &sections(&theirs, &theirs))?;
+    }
+    Ok(())
+}
+
+fn same(part: &str, ours: &Sections, theirs: &Sections) -> Result<()> {
+    ensure!(!theirs.is_empty(), "`stowage config schema {part}` has no sections");
     let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     for name in names {
         let (ours, theirs) = (ours.get(name), theirs.get(name));
         ensure!(
             ours == theirs,
-            "values.schema.json has {ours:?} in node.config.{name}, the program {theirs:?}"
+            "values.schema.json has {ours:?} in {part}.config.{name}, the program {theirs:?}"
         );
     }
     Ok(())
@@ -76,7 +83,19 @@ mod tests {
     fn the_schema_of_the_values_has_sections() {
         let ours: Value =
             serde_json::from_str(include_str!("../../../charts/stowage/values.schema.json")).unwrap();
-        let sections = sections(&ours, &ours["$defs"]["nodeConfiguration"]);
-        assert!(sections["registries"].contains("caFiles") && sections["store"].contains("maxBytes"));
+        let node = sections(&ours, &ours["$defs"]["nodeConfiguration"]);
+        assert!(node["registries"].contains("caFiles") && node["store"].contains("maxBytes"));
+        let controller = sections(&ours, &ours["$defs"]["controllerConfiguration"]);
+        assert!(controller["mirrors"].contains("hostsDirs") && !controller.contains_key("store"));
+    }
+
+    #[test]
+    fn a_section_of_one_side_only_is_found() {
+        let of = |names: &[&str]| -> Sections {
+            names.iter().map(|name| ((*name).to_owned(), BTreeSet::new())).collect()
+        };
+        same("node", &of(&["policy"]), &of(&["policy"])).unwrap();
+        let error = same("controller", &of(&["policy"]), &of(&["mirrors", "policy"])).unwrap_err();
+        assert!(error.to_string().contains("controller.config.mirrors"), "{error}");
     }
 }
