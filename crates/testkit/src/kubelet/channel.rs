@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 /// Connects to a CSI socket, lazily: the first call finds out whether somebody listens, and a later one
 /// connects again if the plugin was restarted.
 pub(super) fn lazily(socket: &Path) -> Channel {
-    connect(Endpoint::from_static("http://localhost"), socket)
+    connect(&Endpoint::from_static("http://localhost"), socket)
 }
 
 /// Connects to a registration socket. Kubelet says `localhost` to CSI sockets only; here its library (grpc-go) makes the
@@ -22,10 +22,10 @@ pub(super) fn by_path(socket: &Path) -> Result<Channel, String> {
     let authority = authority(socket);
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|error| format!("PROTOCOL_ERROR: no server takes the authority {authority}: {error}"))?;
-    Ok(connect(endpoint, socket))
+    Ok(connect(&endpoint, socket))
 }
 
-fn connect(endpoint: Endpoint, socket: &Path) -> Channel {
+fn connect(endpoint: &Endpoint, socket: &Path) -> Channel {
     let socket: PathBuf = socket.into();
     endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
