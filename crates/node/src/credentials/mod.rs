@@ -26,6 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use stowage_artifact::VolumeAttributes;
 use stowage_registry::{Registry, RegistryError, Secret};
 use stowage_volumes::{Access, Meaning};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use exchange::{TOKEN_USERNAME, TokenMode, TokenRule};
@@ -135,23 +136,28 @@ impl Credentials {
         self.0.closed.cancel();
     }
 
-    /// Whether more than a look at the secret may be needed for this image.
-    pub(crate) fn may_take_long(&self, attributes: &VolumeAttributes) -> bool {
+    /// Whether more than a look at the pod's own secret may be needed for this image: something that can be slow, or
+    /// broken on this node.
+    pub(crate) fn asks_others(&self, attributes: &VolumeAttributes) -> bool {
         let settings = self.settings();
         settings.providers.is_some()
+            || settings.docker_config.is_some()
             || settings.token_rules.iter().any(|rule| rule.covers(&attributes.reference))
     }
 
-    /// With which credential, and as whom, the registry of `attributes` is asked.
+    /// With which credential, and as whom, the registry of `attributes` is asked. Nobody is waited for beyond `until`.
     pub(crate) async fn access(
         &self,
         question: Question,
         attributes: &VolumeAttributes,
+        until: Instant,
     ) -> Result<Access, CredentialError> {
         tokio::select! {
             biased;
             () = self.0.closed.cancelled() => Err(CredentialError::ShuttingDown),
-            access = self.look(question, attributes) => access,
+            access = timeout_at(until, self.look(question, attributes)) => {
+                access.unwrap_or(Err(CredentialError::Late))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 mod bench;
 
 mod mounts {
+    mod calls;
     mod families;
     mod grants;
     mod life;
