@@ -10,14 +10,15 @@
 //! ```
 //!
 //! On the right: whose the grants are that come of it (`trust.md`). Files, plugins and endpoints are asked anew for each
-//! publish; a plugin's answer is kept for as long as it says. What can be waited for answers UNAVAILABLE, and kubelet
-//! comes again.
+//! publish; a plugin's answer is kept for as long as it says. Plugins and endpoints are asked in turns. What can be waited
+//! for answers UNAVAILABLE, and kubelet comes again.
 
 mod exchange;
 mod node_file;
 mod providers;
 mod secret;
 mod tokens;
+mod turns;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ use crate::context::Pod;
 use providers::{ProviderError, Providers};
 use secret::SecretError;
 use tokens::{TokenError, Tokens};
+use turns::{Queue, Turns};
 
 /// What the administrator has set up besides the pods' own secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +60,7 @@ struct Inner {
     registry: Registry,
     settings: RwLock<Arc<CredentialSettings>>,
     providers: Providers,
+    turns: Turns,
     closed: CancellationToken,
 }
 
@@ -84,6 +87,10 @@ pub(crate) enum CredentialError {
     Died,
     #[error("its credential could not be had in time; the call is repeated by kubelet")]
     Late,
+    #[error(
+        "too many credentials are being asked for on this node (at most {at_once}, and {share} of one namespace); the call is repeated by kubelet"
+    )]
+    Busy { at_once: usize, share: usize },
     #[error("the node plugin is shutting down; the call is repeated by kubelet")]
     ShuttingDown,
 }
@@ -95,6 +102,7 @@ impl CredentialError {
             Self::Secret(_) => Meaning::Invalid,
             Self::Token(_) => Meaning::Unauthenticated,
             Self::Exchange(error) => Meaning::from(error),
+            Self::Busy { .. } => Meaning::Exhausted,
             // The administrator's own programs and files: they are mended while kubelet goes on trying.
             Self::Provider(_) | Self::NodeFile(_) | Self::Died | Self::Late | Self::ShuttingDown => {
                 Meaning::Unavailable
@@ -118,6 +126,7 @@ impl Credentials {
             registry,
             settings: RwLock::new(Arc::new(settings)),
             providers: Providers::default(),
+            turns: Turns::default(),
             closed: CancellationToken::new(),
         }))
     }
@@ -155,7 +164,7 @@ impl Credentials {
         tokio::select! {
             biased;
             () = self.0.closed.cancelled() => Err(CredentialError::ShuttingDown),
-            access = timeout_at(until, self.look(question, attributes)) => {
+            access = timeout_at(until, self.look(question, attributes, until)) => {
                 access.unwrap_or(Err(CredentialError::Late))
             }
         }
@@ -165,6 +174,7 @@ impl Credentials {
         &self,
         question: Question,
         attributes: &VolumeAttributes,
+        until: Instant,
     ) -> Result<Access, CredentialError> {
         let Question { mut secrets, pod, context_tokens } = question;
         let reference = &attributes.reference;
@@ -173,12 +183,14 @@ impl Credentials {
         if let Some(credential) = secret::lookup(secrets, reference)? {
             return Ok(Access::of(Some(credential)));
         }
+        let queue = Queue { turns: &self.0.turns, namespace: &pod.namespace, until };
         if let Some(rule) = settings.token_rules.iter().find(|rule| rule.covers(reference)) {
             let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
-            return rule.access(&self.0.registry, token, attributes.pull_policy).await;
+            return rule.access(&self.0.registry, token, attributes.pull_policy, queue).await;
         }
         if let Some(providers) = &settings.providers
-            && let Some(access) = self.0.providers.access(providers, reference, &pod, tokens.as_ref()).await?
+            && let Some(access) =
+                self.0.providers.access(providers, reference, &pod, tokens.as_ref(), queue).await?
         {
             return Ok(access);
         }

@@ -21,6 +21,7 @@ use stowage_volumes::Access;
 
 use super::CredentialError;
 use super::tokens::{BoundToken, Tokens};
+use super::turns::{Queue, Turn};
 use crate::context::Pod;
 use cache::Cache;
 use config::{CacheType, Provider};
@@ -72,6 +73,7 @@ impl Providers {
         reference: &Reference,
         pod: &Pod,
         tokens: Option<&Secret>,
+        queue: Queue<'_>,
     ) -> Result<Option<Access>, CredentialError> {
         let file = settings.clone();
         let providers = tokio::task::spawn_blocking(move || config::read(&file))
@@ -83,17 +85,18 @@ impl Providers {
                 None => None,
                 Some((audience, _)) => Some(Tokens::parse(tokens)?.bound(audience, pod)?),
             };
-            match self.ask(settings, &provider, reference, token.as_ref()).await {
+            match self.ask(settings, &provider, reference, token.as_ref(), queue).await {
                 Ok(Some(credential)) => {
                     let principal = principal(&provider, &credential, token);
                     return Ok(Some(Access::of_principal(Some(credential), principal)));
                 }
                 Ok(None) => {}
                 // Another one may have what is needed.
-                Err(error) => {
+                Err(CredentialError::Provider(error)) => {
                     tracing::warn!(%error, "a credential provider failed");
                     failure = failure.or(Some(error));
                 }
+                Err(error) => return Err(error),
             }
         }
         failure.map_or(Ok(None), |error| Err(error.into()))
@@ -105,17 +108,30 @@ impl Providers {
         provider: &Provider,
         reference: &Reference,
         token: Option<&BoundToken>,
-    ) -> Result<Option<Credential>, ProviderError> {
+        queue: Queue<'_>,
+    ) -> Result<Option<Credential>, CredentialError> {
         let owner = owner(provider, token);
-        if let Some(kept) = self.0.cache.get(&provider.fingerprint, &owner, reference) {
+        let kept = || self.0.cache.get(&provider.fingerprint, &owner, reference);
+        if let Some(kept) = kept() {
             return Ok(kept.lookup(reference));
         }
-        let answer = self.fly(settings, provider, reference, token, owner).await?;
-        Ok(answer.credentials.lookup(reference))
+        let key = flight_key(provider, reference, token);
+        let flight = if let Some(flight) = self.0.running(&key) {
+            flight
+        } else {
+            let turn = queue.turn().await?;
+            // Whoever had a turn in the meantime may have asked the same.
+            if let Some(kept) = kept() {
+                return Ok(kept.lookup(reference));
+            }
+            self.fly(settings, provider, reference, token, owner, key, turn)
+        };
+        Ok(flight.await?.credentials.lookup(reference))
     }
 
     /// Joins the run that has the same question, or starts one. It is a task of its own, so that it ends even when the
-    /// first who wanted it goes.
+    /// first who wanted it goes, and has its turn until then.
+    #[expect(clippy::too_many_arguments, reason = "all of them make the one run")]
     fn fly(
         &self,
         settings: &ProviderSettings,
@@ -123,10 +139,10 @@ impl Providers {
         reference: &Reference,
         token: Option<&BoundToken>,
         owner: String,
+        key: FlightKey,
+        turn: Turn,
     ) -> Flight {
-        // As under kubelet: without tag and digest.
-        let image = format!("{}/{}", reference.registry(), reference.repository());
-        let key = (provider.fingerprint.clone(), image.clone(), token.map(|token| fingerprint(&token.token)));
+        let image = key.1.clone();
         let mut flights = self.0.flights();
         if let Some(flight) = flights.get(&key).filter(|flight| flight.peek().is_none()) {
             return flight.clone();
@@ -143,6 +159,7 @@ impl Providers {
                     shelf.cache.put(&provider.fingerprint, &owner, &reference, answer);
                 }
                 shelf.flights().remove(&key);
+                drop(turn);
                 answer
             }
         });
@@ -153,9 +170,20 @@ impl Providers {
 }
 
 impl Shelf {
+    /// The run with this question.
+    fn running(&self, key: &FlightKey) -> Option<Flight> {
+        self.flights().get(key).filter(|flight| flight.peek().is_none()).cloned()
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<FlightKey, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn flight_key(provider: &Provider, reference: &Reference, token: Option<&BoundToken>) -> FlightKey {
+    // As under kubelet: without tag and digest.
+    let image = format!("{}/{}", reference.registry(), reference.repository());
+    (provider.fingerprint.clone(), image, token.map(|token| fingerprint(&token.token)))
 }
 
 /// Whose the grants are. Without a token a plugin speaks for the node, and gives the same to every pod; with one, for

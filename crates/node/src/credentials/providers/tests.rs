@@ -1,17 +1,25 @@
 //! Plugins that are shells: a link to `sh` is the program, its arguments are the script.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::config::PLUGIN_API_VERSION;
 use super::*;
+use crate::credentials::turns::Turns;
+
+/// How long anything may take on a slow machine.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
 struct Stage {
     directory: tempfile::TempDir,
     settings: ProviderSettings,
     providers: Providers,
+    turns: Turns,
 }
 
 impl Stage {
@@ -22,7 +30,8 @@ impl Stage {
             config_file: directory.path().join("config.json"),
             bin_dir: directory.path().to_owned(),
         };
-        let stage = Self { directory, settings, providers: Providers::default() };
+        let (providers, turns) = (Providers::default(), Turns::default());
+        let stage = Self { directory, settings, providers, turns };
         stage.script(script, &json!(null));
         stage
     }
@@ -51,14 +60,22 @@ impl Stage {
         std::fs::read_to_string(self.path("runs")).map_or(0, |runs| runs.lines().count())
     }
 
+    fn queue(&self) -> Queue<'_> {
+        Queue { turns: &self.turns, namespace: "team", until: Instant::now() + LIMIT }
+    }
+
     /// User and password for an image, or why there are none.
     async fn ask(&self, image: &str) -> Result<Option<(String, String)>, String> {
+        self.ask_in(self.queue(), image).await
+    }
+
+    async fn ask_in(&self, queue: Queue<'_>, image: &str) -> Result<Option<(String, String)>, String> {
         let reference = image.parse().unwrap();
         let file = config::read(&self.settings).map_err(|error| error.to_string())?;
         let Some(provider) = file.into_iter().find(|provider| provider.covers(&reference)) else {
             return Ok(None);
         };
-        let found = self.providers.ask(&self.settings, &provider, &reference, None).await;
+        let found = self.providers.ask(&self.settings, &provider, &reference, None, queue).await;
         Ok(found.map_err(|error| error.to_string())?.map(|credential| match credential {
             Credential::Password { username, password } => (username, password.expose().to_owned()),
             Credential::IdentityToken(_) => panic!("an identity token"),
@@ -196,6 +213,42 @@ async fn pods_that_ask_at_the_same_time_wait_for_one_run() {
     assert_eq!(stage.runs(), 1);
 }
 
+/// A run goes on when nobody waits for it any more, and has its turn until it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_runs_no_more_plugins_at_once_than_its_share() {
+    let stage = Stage::new("");
+    let pipe = stage.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open at both ends, so that nobody waits for the other one.
+    let mut gate = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    stage.script(&format!("read go < {}; {}", pipe.display(), answering("Image", None)), &json!(null));
+    for number in 0..4 {
+        let image = format!("r.example/{number}:v1");
+        tokio::select! {
+            answer = stage.ask(&image) => panic!("{answer:?}"),
+            () = until(|| stage.runs() == number + 1) => {}
+        }
+    }
+    let soon = Queue { until: Instant::now() + Duration::from_millis(50), ..stage.queue() };
+    let busy = stage.ask_in(soon, "r.example/late:v1").await.unwrap_err();
+    assert!(busy.contains("at most 8, and 4 of one namespace"), "{busy}");
+    assert_eq!(stage.runs(), 4);
+    // A line for each that waits, and one for the next.
+    gate.write_all(b"\n\n\n\n\n").unwrap();
+    assert_eq!(stage.ask("r.example/late:v1").await, pair("pw"));
+    assert_eq!(stage.runs(), 5);
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let met = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, met).await.unwrap();
+}
+
 /// Opening the writing end waits for the reader.
 fn open_when_read(pipe: &Path) {
     std::fs::write(pipe, "go\n").unwrap();
@@ -226,7 +279,7 @@ async fn a_plugin_that_wants_a_token_gets_the_pods_own_and_its_answers_stay_with
     };
     let reference: Reference = "r.example/a:v1".parse().unwrap();
     let ask = async |account: &str, tokens: Option<&Secret>| {
-        stage.providers.access(&stage.settings, &reference, &pod(account), tokens).await
+        stage.providers.access(&stage.settings, &reference, &pod(account), tokens, stage.queue()).await
     };
     assert!(ask("one", Some(&tokens("one", "a"))).await.unwrap().is_some());
     assert!(std::fs::read_to_string(&seen).unwrap().contains(".a\""), "the plugin has seen the token");
