@@ -10,5 +10,6 @@ mod mounts {
     mod grants;
     mod life;
     mod restart;
+    mod tags;
     mod tars;
 }
