@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The version of the format.
 const API_VERSION: &str = "config.stowage.dev/v1alpha1";
@@ -78,10 +78,22 @@ pub struct Mirrors {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PolicySection {
-    /// Globs over `registry/repository`; empty allows all. `*` matches across `/`.
+    /// Globs over `registry/repository`; absent allows all, an empty list is refused. `*` matches across `/`.
+    #[serde(deserialize_with = "some_globs")]
+    #[schemars(length(min = 1))]
     pub allowed_registries: Vec<String>,
     /// Refuse references without a digest.
     pub require_digest: bool,
+}
+
+/// At least one glob: a template that renders an empty list means none of them, and the rules would allow all.
+fn some_globs<'de, D: Deserializer<'de>>(globs: D) -> Result<Vec<String>, D::Error> {
+    let globs = Vec::deserialize(globs)?;
+    if globs.is_empty() {
+        let reason = "policy.allowedRegistries is empty; leave it out to allow every registry";
+        return Err(serde::de::Error::custom(reason));
+    }
+    Ok(globs)
 }
 
 /// What is logged.
@@ -158,6 +170,10 @@ mod tests {
             (format!("{HEAD}registry: {{}}\n"), "registry"),
             (format!("{HEAD}policy:\n  requiredDigest: true\n"), "requiredDigest"),
             (format!("{HEAD}limits: {{}}\n"), "limits"),
+            (
+                format!("{HEAD}policy:\n  allowedRegistries: []\n"),
+                "policy.allowedRegistries is empty; leave it out to allow every registry",
+            ),
             ("kind: ControllerConfiguration\n".to_owned(), "apiVersion"),
             (HEAD.replace("Controller", "Node"), "NodeConfiguration"),
             (HEAD.replace("v1alpha1", "v9"), "v9"),

@@ -16,15 +16,21 @@ use stowage_csi_proto::csi::v1::{
     NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
     NodeUnstageVolumeResponse, VolumeHealth, VolumeHealthErrorType, VolumeUsage,
 };
-use stowage_volumes::{Abnormal, AbnormalKind, Access, PublishRequest, VolumeStats, Volumes, wait_within};
+use stowage_volumes::{
+    Abnormal, AbnormalKind, Access, Look, Meaning, PublishError, PublishRequest, VolumeStats, Volumes,
+    wait_within,
+};
 use tonic::{Request, Response, Status};
 
-use crate::credentials::{CredentialError, Question};
+use crate::credentials::Question;
 use crate::events::Subject;
 use crate::{Plugin, arguments, deadline, status};
 
 /// So long a credential is looked for even by a call that waits for nothing: most are in a file of this node.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+
+/// The answer where the rules have refused a reference and allow it a moment later.
+const CHANGED_RULES: &str = "the rules of this node have just changed; the call is repeated by kubelet";
 
 /// Publishes and unpublishes volumes.
 #[derive(Clone, Debug)]
@@ -47,24 +53,38 @@ impl NodeService {
         let wait = wait_within(self.0.options.publish_wait, deadline::of(request.metadata()));
         let request = request.into_inner();
         let subject = Subject::of(&request);
-        let (mut request, question) = arguments::publish(request, wait)
+        let (request, question) = arguments::publish(request, wait)
             .map_err(|error| self.refused(subject.as_ref(), error.into()))?;
-        let volumes = self.volumes()?;
-        let (credentials, used) = (&self.0.options.credentials, question.used.clone());
-        // What is mounted already needs no endpoint and no plugin.
-        if !credentials.may_take_long(&request.attributes) || !volumes.is_published(&request).await {
-            request.access = self
-                .access(question, &request)
-                .await
-                .map_err(|status| self.refused(subject.as_ref(), status))?;
-            request.wait = wait.saturating_sub(started.elapsed());
-        }
-        let work = volumes.begin(request).await.map_err(|error| {
+        let credentials = &self.0.options.credentials;
+        let used = question.used.clone();
+        let failed = |error: PublishError| {
             if let Some(subject) = &subject {
                 self.0.events.failed(subject, &error);
             }
             status::of_publish(&error)
-        })?;
+        };
+        let left = || wait.saturating_sub(started.elapsed());
+        let call = self.volumes()?.announce(request);
+        // What is mounted needs no credential, and for what is refused none is looked for.
+        let asks_others = credentials.asks_others(&call.request().attributes);
+        let look = if asks_others { call.look().await.map_err(failed)? } else { Look::Open };
+        let found = match look {
+            Look::Mounted => return Ok(()),
+            Look::Refused => Ok(Access::failed(Meaning::Unavailable, CHANGED_RULES.to_owned())),
+            Look::Open => {
+                let access = self.access(question, call.request(), left());
+                call.unless_ended(access).await.map_err(failed)?
+            }
+        };
+        let work = match found {
+            Ok(access) => call.begin(access, left()).await.map_err(failed)?,
+            // What an earlier call has begun goes on with what that call has found.
+            Err(status) => match call.join(left()) {
+                Some(work) => work,
+                None if call.is_mounted().await.map_err(failed)? => return Ok(()),
+                None => return Err(self.refused(subject.as_ref(), status)),
+            },
+        };
         if let Some(subject) = subject.filter(|_| work.started()) {
             self.0.events.follow(subject, work.clone());
         }
@@ -82,14 +102,19 @@ impl NodeService {
         status
     }
 
-    /// With which credential the registry is asked. A failure that passes is answered at once, and a download that an
-    /// earlier call has begun goes on; one that does not ends that download, so it goes the way of all failures.
-    async fn access(&self, question: Question, request: &PublishRequest) -> Result<Access, Status> {
-        let found = self.0.options.credentials.access(question, &request.attributes);
-        let error = match tokio::time::timeout(request.wait.max(SHORTEST_LOOK), found).await {
-            Ok(Ok(access)) => return Ok(access),
-            Ok(Err(error)) => error,
-            Err(_) => CredentialError::Late,
+    /// With which credential the registry is asked. A failure that passes is a status, and a download that an earlier
+    /// call has begun goes on; one that does not ends that download, so it goes the way of all failures.
+    async fn access(
+        &self,
+        question: Question,
+        request: &PublishRequest,
+        wait: Duration,
+    ) -> Result<Access, Status> {
+        let until = tokio::time::Instant::now() + wait.max(SHORTEST_LOOK);
+        let found = self.0.options.credentials.access(question, &request.attributes, until).await;
+        let error = match found {
+            Ok(access) => return Ok(access),
+            Err(error) => error,
         };
         let meaning = error.meaning();
         if meaning.is_final() {

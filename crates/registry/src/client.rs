@@ -15,6 +15,7 @@ use crate::hosts::Watch;
 use crate::network_error::spoke_tls;
 use crate::options::RegistryOptions;
 use crate::pause::Pauses;
+use crate::renewable::Renewable;
 use crate::repository::Repository;
 
 /// How long a loopback server may take to show whether it speaks TLS.
@@ -59,7 +60,12 @@ impl Registry {
 
     /// One repository, seen with one credential. Nothing is sent yet.
     pub fn repository(&self, reference: &Reference, credential: Option<Credential>) -> Repository {
-        Repository::new(Arc::clone(&self.inner), reference, credential)
+        self.repository_of(reference, &Renewable::from(credential))
+    }
+
+    /// The same for a reader whose credential is renewed now and then.
+    pub fn repository_of(&self, reference: &Reference, credential: &Renewable) -> Repository {
+        Repository::new(Arc::clone(&self.inner), reference, credential.clone())
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -1,42 +1,18 @@
 //! A job is one publish at work. It belongs to the volume, not to the call that started it: calls come, wait
 //! and go, and the job lives on until it is done, ended by an unpublish, or nobody asks for it any more.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use stowage_registry::Renewable;
 use stowage_store::Principal;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::request::{Arguments, Published, VolumeKey};
-use crate::{PublishError, progress::Progress};
-
-/// Why a job was ended from outside.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum EndReason {
-    /// An unpublish for the same volume and target.
-    Unpublished,
-    /// A publish that brought another credential.
-    Superseded,
-    /// Nobody asked for the volume for too long.
-    Abandoned,
-    /// The process is about to exit.
-    ShuttingDown,
-}
-
-impl EndReason {
-    pub(crate) fn error(self, volume_id: &str) -> PublishError {
-        let reason = match self {
-            Self::ShuttingDown => return PublishError::ShuttingDown,
-            Self::Unpublished => "the volume was unpublished while it was being pulled",
-            Self::Superseded => "another publish call brought a changed credential",
-            Self::Abandoned => "no publish call came for it for several minutes",
-        };
-        PublishError::Aborted { volume_id: volume_id.to_owned(), reason }
-    }
-}
+use crate::PublishError;
+use crate::end::{End, EndReason};
+use crate::progress::Progress;
+use crate::request::{Access, Arguments, PublishRequest, Published};
 
 /// What a job came to.
 pub(crate) type Outcome = Result<Published, PublishError>;
@@ -46,56 +22,57 @@ pub(crate) type Outcome = Result<Published, PublishError>;
 pub(crate) struct Job {
     pub(crate) arguments: Arguments,
     pub(crate) principal: Principal,
+    /// The newest that a call has brought.
+    pub(crate) credential: Renewable,
     pub(crate) started: Instant,
     pub(crate) progress: Progress,
     outcome: watch::Sender<Option<Outcome>>,
-    ended: OnceLock<EndReason>,
-    cancel: CancellationToken,
+    end: End,
     waiters: AtomicUsize,
     last_call: Mutex<Instant>,
 }
 
 impl Job {
-    pub(crate) fn new(arguments: Arguments, principal: Principal, progress: Progress) -> Arc<Self> {
+    pub(crate) fn new(request: &PublishRequest) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
-            arguments,
-            principal,
+            arguments: request.arguments(),
+            principal: request.access.principal.clone(),
+            credential: Renewable::from(request.access.credential.clone()),
             started: now,
-            progress,
+            progress: request.progress.clone(),
             outcome: watch::Sender::new(None),
-            ended: OnceLock::new(),
-            cancel: CancellationToken::new(),
+            end: End::default(),
             waiters: AtomicUsize::new(0),
             last_call: Mutex::new(now),
         })
     }
 
+    /// Takes the credential of a later call by the same principal: one that was good when the job began may end
+    /// before the download does.
+    pub(crate) fn renew(&self, access: &Access) {
+        if let Some(credential) = access.credential.clone() {
+            self.credential.renew(credential);
+        }
+    }
+
     /// Ends the job; the first reason counts.
     pub(crate) fn end(&self, reason: EndReason) {
-        let _ = self.ended.set(reason);
-        self.cancel.cancel();
+        self.end.end(reason);
     }
 
     /// Why the job was ended, if it was.
     pub(crate) fn ended(&self) -> Option<EndReason> {
-        self.ended.get().copied()
+        self.end.ended()
     }
 
-    /// Runs `work` unless the job is ended first. Only for work that may be dropped at any await: never for a
-    /// step that changes the disk or the mount table.
+    /// Runs `work` unless the job is ended first; see [`End::unless_ended`].
     pub(crate) async fn unless_ended<T>(
         &self,
         volume_id: &str,
         work: impl Future<Output = Result<T, PublishError>>,
     ) -> Result<T, PublishError> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => {
-                Err(self.ended().unwrap_or(EndReason::ShuttingDown).error(volume_id))
-            }
-            result = work => result,
-        }
+        self.end.unless_ended(volume_id, work).await?
     }
 
     /// Says what the job came to; every waiting call returns.
@@ -119,6 +96,11 @@ impl Job {
         settled.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(PublishError::ShuttingDown))
     }
 
+    /// A call has come for the volume.
+    pub(crate) fn called(&self) {
+        *self.last_call.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     /// Nobody waits, and the last call is longer ago than `limit`.
     pub(crate) fn abandoned(&self, limit: Duration) -> bool {
         self.waiters.load(Ordering::Acquire) == 0
@@ -138,179 +120,35 @@ impl<'a> Interest<'a> {
 
 impl Drop for Interest<'_> {
     fn drop(&mut self) {
-        *self.0.last_call.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.called();
         self.0.waiters.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// All jobs at work.
-#[derive(Debug, Default)]
-pub(crate) struct Jobs(Mutex<Table>);
-
-#[derive(Debug, Default)]
-struct Table {
-    jobs: HashMap<VolumeKey, Arc<Job>>,
-    closed: bool,
-}
-
-/// What [`Jobs::enter`] found for a call.
-pub(crate) enum Entry {
-    /// A new job, which the caller must start.
-    Started(Arc<Job>),
-    /// A job with the same arguments and principal, to wait for.
-    Joined(Arc<Job>),
-    /// A job with the same arguments and another principal; it was ended and will settle soon.
-    Superseded(Arc<Job>),
-    /// A job with other arguments.
-    Conflict(Arc<Job>),
-    /// As many jobs as may be.
-    Full(usize),
-    /// No job is started any more.
-    Closed,
-}
-
-impl Jobs {
-    /// The job for `key`: the running one, or a new one of at most `limit`.
-    pub(crate) fn enter(
-        &self,
-        key: &VolumeKey,
-        arguments: &Arguments,
-        principal: &Principal,
-        progress: &Progress,
-        limit: usize,
-    ) -> Entry {
-        let mut table = self.lock();
-        if let Some(job) = table.jobs.get(key) {
-            let job = Arc::clone(job);
-            // What is about to end is in nobody's way.
-            return if job.ended().is_some() {
-                Entry::Superseded(job)
-            } else if job.arguments != *arguments {
-                Entry::Conflict(job)
-            } else if job.principal != *principal {
-                job.end(EndReason::Superseded);
-                Entry::Superseded(job)
-            } else {
-                Entry::Joined(job)
-            };
-        }
-        if table.closed {
-            return Entry::Closed;
-        }
-        if table.jobs.len() >= limit {
-            return Entry::Full(table.jobs.len());
-        }
-        let job = Job::new(arguments.clone(), principal.clone(), progress.clone());
-        table.jobs.insert(key.clone(), Arc::clone(&job));
-        Entry::Started(job)
-    }
-
-    pub(crate) fn get(&self, key: &VolumeKey) -> Option<Arc<Job>> {
-        self.lock().jobs.get(key).cloned()
-    }
-
-    /// Forgets `job`, whose task has ended.
-    pub(crate) fn leave(&self, key: &VolumeKey, job: &Arc<Job>) {
-        let mut table = self.lock();
-        if table.jobs.get(key).is_some_and(|current| Arc::ptr_eq(current, job)) {
-            table.jobs.remove(key);
-        }
-    }
-
-    pub(crate) fn all(&self) -> Vec<(VolumeKey, Arc<Job>)> {
-        self.lock().jobs.iter().map(|(key, job)| (key.clone(), Arc::clone(job))).collect()
-    }
-
-    /// Lets no job start from now on.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    fn key() -> VolumeKey {
-        VolumeKey { volume_id: "csi-1".to_owned(), target: "/t".into() }
-    }
-
-    fn arguments(reference: &str) -> Arguments {
-        Arguments {
-            attributes: BTreeMap::from([("reference".to_owned(), reference.to_owned())]),
-            capability: "mount/SINGLE_NODE_WRITER".to_owned(),
-            readonly: false,
-        }
-    }
+    use crate::jobs::tests::request;
 
     #[tokio::test]
-    async fn calls_with_the_same_arguments_share_a_job() {
-        let jobs = Jobs::default();
-        let Entry::Started(job) =
-            jobs.enter(&key(), &arguments("a"), &Principal::Anonymous, &Progress::default(), 8)
-        else {
-            panic!("no job started")
-        };
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("a"), &Principal::Anonymous, &Progress::default(), 8),
-            Entry::Joined(_)
-        ));
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("b"), &Principal::Anonymous, &Progress::default(), 8),
-            Entry::Conflict(_)
-        ));
+    async fn a_job_is_waited_for_as_long_as_the_call_says() {
+        let job = Job::new(&request("a"));
         assert!(job.wait(Duration::from_millis(1)).await.is_none());
         job.finish(Err(PublishError::ShuttingDown));
         assert!(job.wait(Duration::from_secs(5)).await.is_some());
-        jobs.leave(&key(), &job);
-        assert!(jobs.get(&key()).is_none());
     }
 
     #[tokio::test]
-    async fn another_principal_ends_the_job_and_an_ended_job_does_no_more_work() {
-        let jobs = Jobs::default();
-        let Entry::Started(job) =
-            jobs.enter(&key(), &arguments("a"), &Principal::Anonymous, &Progress::default(), 8)
-        else {
-            panic!("no job started")
-        };
-        let other = Principal::Administrator;
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("a"), &other, &Progress::default(), 8),
-            Entry::Superseded(_)
-        ));
-        // What ends is waited for, also by a call with other arguments.
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("b"), &other, &Progress::default(), 8),
-            Entry::Superseded(_)
-        ));
+    async fn an_ended_job_does_no_more_work() {
+        let job = Job::new(&request("a"));
+        job.end(EndReason::Superseded);
         let result = job.unless_ended("csi-1", async { Ok(()) }).await;
         assert!(matches!(result, Err(PublishError::Aborted { .. })), "{result:?}");
     }
 
-    #[test]
-    fn the_table_is_bounded_and_closes() {
-        let jobs = Jobs::default();
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("a"), &Principal::Anonymous, &Progress::default(), 0),
-            Entry::Full(0)
-        ));
-        jobs.close();
-        assert!(matches!(
-            jobs.enter(&key(), &arguments("a"), &Principal::Anonymous, &Progress::default(), 8),
-            Entry::Closed
-        ));
-    }
-
     #[tokio::test]
     async fn interest_lasts_from_the_last_call() {
-        let job = Job::new(arguments("a"), Principal::Anonymous, Progress::default());
+        let job = Job::new(&request("a"));
         assert!(!job.abandoned(Duration::from_mins(1)));
         assert!(job.abandoned(Duration::ZERO));
         let waiting = Interest::new(&job);

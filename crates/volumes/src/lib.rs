@@ -3,17 +3,20 @@
 //! nothing of gRPC or Kubernetes.
 //!
 //! ```text
-//! publish -> job (a task of its own) -> resolve -> pin -> bring blobs, prove access -> view -> mount -> record
+//! call -> job (a task of its own) -> resolve -> pin -> bring blobs, prove access -> view -> mount -> record
 //! ```
 //!
 //! Locks, in this order: target, view, (flight, refs inside engine and store). None is held across the network.
 
+mod call;
+mod end;
 mod erofs;
 mod error;
 mod fetch;
 mod grants;
 mod inspect;
 mod job;
+mod jobs;
 mod keyed;
 mod mount;
 mod needs;
@@ -45,6 +48,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use call::{Call, Look};
 pub use erofs::READ_AHEAD_KIB;
 pub use error::{Meaning, PublishError};
 pub use inspect::inspect;
@@ -131,7 +135,7 @@ struct Inner {
     options: VolumesOptions,
     /// The rules that hold now.
     policy: RwLock<Arc<Policy>>,
-    jobs: job::Jobs,
+    jobs: jobs::Jobs,
     targets: keyed::KeyedLocks<PathBuf>,
     views: keyed::KeyedLocks<String>,
     idle: recover::Idle,
@@ -166,7 +170,7 @@ impl Volumes {
                 erofs: OnceLock::new(),
                 policy: RwLock::new(Arc::new(options.policy.clone())),
                 options,
-                jobs: job::Jobs::default(),
+                jobs: jobs::Jobs::default(),
                 targets: keyed::KeyedLocks::default(),
                 views: keyed::KeyedLocks::default(),
                 idle: recover::Idle::default(),
@@ -206,9 +210,6 @@ impl Volumes {
     pub async fn shutdown(&self) {
         self.inner.jobs.close();
         self.inner.stop.cancel();
-        for (_, job) in self.inner.jobs.all() {
-            job.end(job::EndReason::ShuttingDown);
-        }
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.engine.shutdown();

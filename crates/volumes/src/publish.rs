@@ -14,23 +14,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::Digest;
+use stowage_registry::Renewable;
 use stowage_store::{RecordState, StoreError, View, VolumeRecord};
 
 use crate::error::{ClearError, PublishError, store_error};
-use crate::job::{Entry, Job, Outcome};
+use crate::job::{Job, Outcome};
 use crate::needs::{Need, needs};
 use crate::origin::Origin;
 use crate::request::{Arguments, PublishRequest, Published, VolumeKey};
 use crate::reservations::Reserved;
 use crate::resolve::{Resolved, Resolver};
-use crate::work::Work;
 use crate::{Inner, Volumes, mount};
 
 /// How often a view is built for one publish when collection takes it away each time.
 const VIEW_TRIES: usize = 10;
 
 /// What is to be done for a call, found out under the target's lock.
-enum Found {
+pub(crate) enum Found {
     /// A healthy mount with the same arguments.
     Mounted(Digest),
     /// Nothing, or something to finish; the digest is pinned where an earlier call resolved one.
@@ -46,56 +46,8 @@ pub(crate) struct Missing {
 }
 
 impl Volumes {
-    /// Publishes a volume, or joins the publish that is at work for it.
-    ///
-    /// Returns when the volume is mounted, or after `request.wait` with [`PublishError::InProgress`] while the
-    /// work goes on. Dropping the future does not stop the work.
-    pub async fn publish(&self, request: PublishRequest) -> Outcome {
-        self.begin(request).await?.wait().await
-    }
-
-    /// Starts to publish a volume, or finds the publish that is at work for it. The work goes on also when the
-    /// answer is dropped.
-    pub async fn begin(&self, request: PublishRequest) -> Result<Work, PublishError> {
-        let key = request.key();
-        let arguments = request.arguments();
-        // The time in which nobody asks begins anew with each call.
-        self.inner.idle.forget(&key);
-        // At most twice: once more after a job with another credential has been ended.
-        loop {
-            match self.inner.jobs.enter(
-                &key,
-                &arguments,
-                &request.access.principal,
-                &request.progress,
-                self.inner.options.max_pending_volumes,
-            ) {
-                Entry::Started(job) => {
-                    let work = Work::new(&job, &request, true);
-                    self.start(key, job, request);
-                    return Ok(work);
-                }
-                Entry::Joined(job) => return Ok(Work::new(&job, &request, false)),
-                Entry::Superseded(job) => drop(job.settled().await),
-                Entry::Conflict(job) => {
-                    return Err(conflict(&key, &job.arguments, &arguments));
-                }
-                Entry::Full(waiting) => {
-                    let limit = self.inner.options.max_pending_volumes;
-                    return Err(PublishError::QueueFull { waiting, limit });
-                }
-                Entry::Closed => return Err(PublishError::ShuttingDown),
-            }
-        }
-    }
-
-    /// Whether the volume is mounted as asked for, so that a publish has nothing left to do.
-    pub async fn is_published(&self, request: &PublishRequest) -> bool {
-        matches!(self.inner.find(request).await, Ok(Found::Mounted(_)))
-    }
-
     /// Runs the job as a task of its own, which outlives every call.
-    fn start(&self, key: VolumeKey, job: Arc<Job>, request: PublishRequest) {
+    pub(crate) fn start(&self, key: VolumeKey, job: Arc<Job>, request: PublishRequest) {
         let volumes = self.clone();
         let tracker = self.inner.tasks.clone();
         tracker.spawn(async move {
@@ -150,7 +102,7 @@ impl Inner {
         };
         self.policy().check(&request.attributes.reference)?;
         request.access.check(&request.attributes.reference)?;
-        let origin = self.registry_of(request);
+        let origin = self.registry_of(request, &job.credential);
 
         job.progress.phase("resolving the reference");
         let resolved = job
@@ -221,14 +173,13 @@ impl Inner {
         .await
     }
 
-    /// The registry that the request names, asked with the request's own credential.
-    pub(crate) fn registry_of(&self, request: &PublishRequest) -> Origin {
-        let credential = request.access.credential.clone();
-        Origin::Registry(self.registry.repository(&request.attributes.reference, credential))
+    /// The registry that the request names, asked with the newest credential of whoever asks.
+    pub(crate) fn registry_of(&self, request: &PublishRequest, credential: &Renewable) -> Origin {
+        Origin::Registry(self.registry.repository_of(&request.attributes.reference, credential))
     }
 
     /// What is at the target, and what earlier calls have left to go on with.
-    async fn find(self: &Arc<Self>, request: &PublishRequest) -> Result<Found, PublishError> {
+    pub(crate) async fn find(self: &Arc<Self>, request: &PublishRequest) -> Result<Found, PublishError> {
         let key = request.key();
         let _target = self.targets.lock(&key.target).await;
         let (inner, request) = (Arc::clone(self), request.clone());
@@ -426,7 +377,7 @@ pub(crate) fn arguments_of(record: &VolumeRecord) -> Arguments {
     }
 }
 
-fn conflict(key: &VolumeKey, recorded: &Arguments, asked: &Arguments) -> PublishError {
+pub(crate) fn conflict(key: &VolumeKey, recorded: &Arguments, asked: &Arguments) -> PublishError {
     let difference = if recorded.readonly != asked.readonly {
         format!("readonly is {}, asked for {}", recorded.readonly, asked.readonly)
     } else if recorded.capability != asked.capability {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stowage_artifact::{Digest, VolumeAttributes};
 use stowage_engine::OciLayoutSource;
+use stowage_registry::Renewable;
 
 use crate::Volumes;
 use crate::error::{PublishError, store_error};
@@ -49,7 +50,8 @@ impl Volumes {
     /// Pulls an artifact and builds its view, so that a later publish of the same attributes only mounts.
     pub async fn pull(&self, request: PullRequest) -> Result<Pulled, PublishError> {
         let request = publish_request(request);
-        let origin = self.inner.registry_of(&request);
+        let credential = Renewable::from(request.access.credential.clone());
+        let origin = self.inner.registry_of(&request, &credential);
         self.pull_from(&origin, request).await
     }
 
@@ -68,7 +70,7 @@ impl Volumes {
     }
 
     async fn pull_from(&self, origin: &Origin, request: PublishRequest) -> Result<Pulled, PublishError> {
-        let job = Job::new(request.arguments(), request.access.principal.clone(), request.progress.clone());
+        let job = Job::new(&request);
         let result = self.pull_pinned(&job, origin, &request).await;
         let inner = Arc::clone(&self.inner);
         self.inner

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use stowage_store::{CollectOptions, RecordState, VolumeRecord};
 
+use crate::end::EndReason;
 use crate::error::{ClearError, PublishError, store_error};
-use crate::job::EndReason;
 use crate::request::VolumeKey;
 use crate::{Inner, Volumes, mount};
 
@@ -94,12 +94,10 @@ impl Volumes {
     /// One round of housekeeping over jobs and records.
     pub async fn tidy(&self) -> Result<(), PublishError> {
         let limit = self.inner.options.interest;
-        for (key, job) in self.inner.jobs.all() {
-            if job.abandoned(limit) {
-                tracing::info!(volume = %key.volume_id, "nobody asks for the volume any more; the pull ends");
-                job.end(EndReason::Abandoned);
-                let _ = job.settled().await;
-            }
+        for (key, job) in self.inner.jobs.abandoned(limit) {
+            tracing::info!(volume = %key.volume_id, "nobody asks for the volume any more; the pull ends");
+            job.end(EndReason::Abandoned);
+            let _ = job.settled().await;
         }
         let inner = Arc::clone(&self.inner);
         let records = self
@@ -111,7 +109,7 @@ impl Volumes {
         for record in records {
             let key = VolumeKey { volume_id: record.volume_id.clone(), target: record.target.clone() };
             let _target = self.inner.targets.lock(&key.target).await;
-            if self.inner.jobs.get(&key).is_some() {
+            if self.inner.jobs.is_asked_for(&key) {
                 self.inner.idle.forget(&key);
                 continue;
             }

@@ -1,6 +1,7 @@
 //! From a reference to a plan: which digest, which manifest, which files. Fetches documents only, never blobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stowage_artifact::{
     Descriptor, Digest, Document, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform, PullPolicy,
@@ -15,6 +16,8 @@ use crate::plans::PlanKey;
 
 /// How many indexes may lie within an index.
 const MAX_INDEX_DEPTH: usize = 3;
+/// How long a registry may take to say what a tag stands for that nobody waits to know.
+const CONFIRM_TAG: Duration = Duration::from_secs(10);
 
 /// A reference that has become a plan.
 #[derive(Clone, Debug)]
@@ -46,6 +49,15 @@ pub(crate) struct Resolver<'a> {
     pub(crate) platform: &'a Platform,
 }
 
+/// What a resolve has gone through.
+#[derive(Debug, Default)]
+struct Trail {
+    /// Every document on the way.
+    documents: Vec<Digest>,
+    /// Whether one of them was not in the store for this principal.
+    from_registry: bool,
+}
+
 impl Resolver<'_> {
     /// Resolves the attributes' reference. `pinned` is the digest that an earlier call for the volume resolved to.
     pub(crate) async fn resolve(&self, pinned: Option<Digest>) -> Result<Arc<Resolved>, PublishError> {
@@ -62,13 +74,13 @@ impl Resolver<'_> {
         {
             return Ok(known);
         }
-        let mut documents = Vec::new();
-        let (manifest_digest, manifest, index_entry) = self.manifest(&digest, &mut documents).await?;
+        let mut trail = Trail::default();
+        let (manifest_digest, manifest, index_entry) = self.manifest(&digest, &mut trail).await?;
         let allow_filesystem_layers = self.cache.is_some_and(|inner| inner.options.allow_filesystem_layers);
         let options = PlanOptions { index_entry, allow_filesystem_layers, ..PlanOptions::from(attributes) };
         let config = if needs_config(&manifest, &options) {
-            documents.push(manifest.config.digest.clone());
-            Some(self.config(&manifest).await?)
+            trail.documents.push(manifest.config.digest.clone());
+            Some(self.config(&manifest, &mut trail).await?)
         } else {
             None
         };
@@ -76,6 +88,9 @@ impl Resolver<'_> {
             reference: reference.to_string(),
             source: Arc::new(error),
         })?;
+        if trail.from_registry {
+            self.confirm_tag().await;
+        }
         let view = ViewSpec::new(plan.layout.clone(), attributes).with_source(manifest_digest.clone());
         let resolved = Arc::new(Resolved {
             reference: reference.clone(),
@@ -83,7 +98,7 @@ impl Resolver<'_> {
             manifest_digest,
             manifest,
             plan,
-            documents,
+            documents: trail.documents,
             view_hash: view.hash(),
             view: Arc::new(view),
         });
@@ -110,13 +125,13 @@ impl Resolver<'_> {
     async fn manifest(
         &self,
         digest: &Digest,
-        documents: &mut Vec<Digest>,
+        trail: &mut Trail,
     ) -> Result<(Digest, Manifest, Option<Descriptor>), PublishError> {
         let reference = || self.attributes.reference.to_string();
         let (mut digest, mut entry) = (digest.clone(), None);
         for _ in 0..=MAX_INDEX_DEPTH {
-            documents.push(digest.clone());
-            match self.document(&digest).await? {
+            trail.documents.push(digest.clone());
+            match self.document(&digest, trail).await? {
                 Document::Manifest(manifest) => return Ok((digest, manifest, entry)),
                 Document::Index(index) => {
                     let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
@@ -164,21 +179,46 @@ impl Resolver<'_> {
             }
         }
         let digest = self.origin.resolve(reference).await?;
-        let (store, name, found) = (inner.store.clone(), reference.to_string(), digest.clone());
-        inner
-            .blocking("remember the tag", move || {
-                store.put_tag(&name, &found).map_err(store_error("remember the tag"))
-            })
-            .await?;
+        remember_tag(inner, reference, &digest).await?;
         Ok(digest)
+    }
+
+    /// Remembers the tag of a reference that has a digest too, so that a later volume may name the tag alone. Only where the
+    /// registry says that it stands for that digest: the author's word for it counts for nobody else. Whatever
+    /// becomes of it, the digest is what is mounted.
+    async fn confirm_tag(&self) {
+        let reference = &self.attributes.reference;
+        let (Some(inner), Some(digest), Some(tag)) =
+            (self.cache, reference.digest(), reference.without_digest())
+        else {
+            return;
+        };
+        if self.never() {
+            return;
+        }
+        let confirmed = async {
+            let found = self.origin.resolve(&tag).await?;
+            if found == *digest {
+                remember_tag(inner, &tag, &found).await?;
+            } else {
+                tracing::debug!(%tag, %found, "the tag stands for something else and is not remembered");
+            }
+            Ok::<_, PublishError>(())
+        };
+        match tokio::time::timeout(CONFIRM_TAG, confirmed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%tag, %error, "the tag is not remembered"),
+            Err(_) => tracing::debug!(%tag, "the tag is not remembered: the registry takes too long"),
+        }
     }
 
     /// A manifest or index: from the store where this principal is known to have access, else from the registry
     /// with the principal's own credential, which is the proof.
-    async fn document(&self, digest: &Digest) -> Result<Document, PublishError> {
+    async fn document(&self, digest: &Digest, trail: &mut Trail) -> Result<Document, PublishError> {
         if let Some(bytes) = self.stored(digest).await? {
             return self.parse(&bytes, None);
         }
+        trail.from_registry = true;
         let raw = self.origin.manifest(&self.attributes.reference, digest).await?;
         // Parsed before it is kept: what cannot be mounted leaves nothing behind.
         let document = self.parse(&raw.bytes, raw.media_type.as_deref())?;
@@ -187,13 +227,14 @@ impl Resolver<'_> {
     }
 
     /// The config blob, for families whose file names are in it.
-    async fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+    async fn config(&self, manifest: &Manifest, trail: &mut Trail) -> Result<Vec<u8>, PublishError> {
         let config = &manifest.config;
         let bytes = if let Some(data) = &config.data {
             data.clone()
         } else if let Some(bytes) = self.stored(&config.digest).await? {
             return Ok(bytes);
         } else {
+            trail.from_registry = true;
             self.origin.small_blob(&self.attributes.reference, config, MAX_CONFIG_BYTES).await?
         };
         self.keep(&config.digest, bytes.clone()).await?;
@@ -240,4 +281,13 @@ impl Resolver<'_> {
             source: Arc::new(error),
         })
     }
+}
+
+async fn remember_tag(inner: &Arc<Inner>, tag: &Reference, digest: &Digest) -> Result<(), PublishError> {
+    let (store, name, digest) = (inner.store.clone(), tag.to_string(), digest.clone());
+    inner
+        .blocking("remember the tag", move || {
+            store.put_tag(&name, &digest).map_err(store_error("remember the tag"))
+        })
+        .await
 }

@@ -7,8 +7,8 @@ use stowage_sys::{TargetError, UnmountError};
 
 use crate::Meaning;
 use crate::Volumes;
+use crate::end::EndReason;
 use crate::error::{ClearError, PublishError, target_meaning};
-use crate::job::EndReason;
 use crate::request::VolumeKey;
 
 /// Why a volume is not unpublished.
@@ -38,7 +38,7 @@ impl UnpublishError {
 }
 
 impl Volumes {
-    /// Takes the volume away from `target`: ends a publish at work, unmounts, removes directory and record.
+    /// Takes the volume away from `target`: ends a publish at work and the calls for it, unmounts, removes directory and record.
     ///
     /// What is unknown, absent or never mounted is done already. An unreadable store does not matter: what is
     /// mounted is asked of the kernel.
@@ -54,8 +54,7 @@ impl Volumes {
 impl crate::Inner {
     async fn unpublish(self: Arc<Self>, key: VolumeKey) -> Result<(), UnpublishError> {
         let _target = loop {
-            if let Some(job) = self.jobs.get(&key) {
-                job.end(EndReason::Unpublished);
+            if let Some(job) = self.jobs.end(&key, EndReason::Unpublished) {
                 let _ = job.settled().await;
             }
             let target = self.targets.lock(&key.target).await;

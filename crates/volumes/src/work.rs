@@ -18,9 +18,9 @@ pub struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(job: &Arc<Job>, request: &PublishRequest, started: bool) -> Self {
+    pub(crate) fn new(job: &Arc<Job>, request: &PublishRequest, wait: Duration, started: bool) -> Self {
         let reference = request.attributes.reference.to_string();
-        Self { job: Arc::clone(job), reference, wait: request.wait, started }
+        Self { job: Arc::clone(job), reference, wait, started }
     }
 
     /// Whether the call that was answered with this has started the work; false where it found it at work.

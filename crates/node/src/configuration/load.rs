@@ -63,6 +63,11 @@ impl NodeConfiguration {
                 host.parse::<HostPattern>().map_err(|error| format!("registries.{key}: {error}"))?;
             }
         }
+        // A template that renders an empty list means none of them, and the rules would allow all.
+        if self.policy.allowed_registries.as_ref().is_some_and(Vec::is_empty) {
+            let reason = "policy.allowedRegistries is empty; leave it out to allow every registry";
+            return Err(reason.to_owned());
+        }
         self.credentials.settings()?;
         if let Some(filter) = &self.telemetry.log {
             check_log_filter(filter).map_err(|error| format!("telemetry.log: {error}"))?;
@@ -158,6 +163,10 @@ telemetry: {log: debug, logFormat: json}
             ("limits: {maxConnections: 0}", "limits.maxConnections is 0, and may be 1 to 1024"),
             ("limits: {maxConnections: -1}", "line 3"),
             ("store: {minFreePercent: 96}", "store.minFreePercent is 96"),
+            (
+                "policy: {allowedRegistries: []}",
+                "policy.allowedRegistries is empty; leave it out to allow every registry",
+            ),
             ("tars: {erofs: maybe}", "maybe"),
             ("registries: {plainHttp: ['http://x']}", "registries.plainHttp: `http://x`"),
             (

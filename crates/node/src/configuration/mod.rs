@@ -223,8 +223,9 @@ pub enum ErofsBacking {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PolicySection {
-    /// Only references whose `registry/repository` matches one of these globs; `*` matches across `/`. All by default.
-    #[schemars(extend("x-reloadable" = true))]
+    /// Only references whose `registry/repository` matches one of these globs; `*` matches across `/`. All by default;
+    /// an empty list is refused.
+    #[schemars(length(min = 1), extend("x-reloadable" = true))]
     pub allowed_registries: Option<Vec<String>>,
     /// Whether references without a digest are refused. `false` by default.
     #[schemars(extend("x-reloadable" = true))]

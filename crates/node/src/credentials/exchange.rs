@@ -7,6 +7,7 @@ use stowage_volumes::{Access, Meaning};
 
 use super::CredentialError;
 use super::tokens::BoundToken;
+use super::turns::Queue;
 
 /// The user name that registries want with a token, where nothing else is written.
 pub const TOKEN_USERNAME: &str = "oauth2accesstoken";
@@ -58,6 +59,7 @@ impl TokenRule {
         registry: &Registry,
         token: BoundToken,
         policy: PullPolicy,
+        queue: Queue<'_>,
     ) -> Result<Access, CredentialError> {
         let principal = self.principal(&token);
         if policy == PullPolicy::Never {
@@ -65,15 +67,18 @@ impl TokenRule {
         }
         let password = match &self.mode {
             TokenMode::Direct => token.token,
-            TokenMode::Exchange(exchange) => match registry.exchange_token(exchange, &token.token).await {
-                Ok(password) => password,
-                Err(error)
-                    if policy != PullPolicy::Always && Meaning::from(&error) == Meaning::Unavailable =>
-                {
-                    return Ok(Access::grants_only(principal, Meaning::Unavailable, error.to_string()));
+            TokenMode::Exchange(exchange) => {
+                let _turn = queue.turn().await?;
+                match registry.exchange_token(exchange, &token.token).await {
+                    Ok(password) => password,
+                    Err(error)
+                        if policy != PullPolicy::Always && Meaning::from(&error) == Meaning::Unavailable =>
+                    {
+                        return Ok(Access::grants_only(principal, Meaning::Unavailable, error.to_string()));
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
-            },
+            }
         };
         let credential = Credential::Password { username: self.username.clone(), password };
         Ok(Access::of_principal(Some(credential), principal))

@@ -10,14 +10,15 @@
 //! ```
 //!
 //! On the right: whose the grants are that come of it (`trust.md`). Files, plugins and endpoints are asked anew for each
-//! publish; a plugin's answer is kept for as long as it says. What can be waited for answers UNAVAILABLE, and kubelet
-//! comes again.
+//! publish; a plugin's answer is kept for as long as it says. Plugins and endpoints are asked in turns. What can be waited
+//! for answers UNAVAILABLE, and kubelet comes again.
 
 mod exchange;
 mod node_file;
 mod providers;
 mod secret;
 mod tokens;
+mod turns;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use stowage_artifact::{Reference, VolumeAttributes};
 use stowage_registry::{Credential, Registry, RegistryError, Secret};
 use stowage_telemetry::Metrics;
 use stowage_volumes::{Access, Meaning, PublishError};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use exchange::{TOKEN_USERNAME, TokenMode, TokenRule};
@@ -39,6 +41,7 @@ use crate::context::Pod;
 use providers::{ProviderError, Providers};
 use secret::SecretError;
 use tokens::{TokenError, Tokens};
+use turns::{Queue, Turns};
 
 /// What the administrator has set up besides the pods' own secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +62,7 @@ struct Inner {
     registry: Registry,
     settings: RwLock<Arc<CredentialSettings>>,
     providers: Providers,
+    turns: Turns,
     closed: CancellationToken,
 }
 
@@ -85,6 +89,10 @@ pub(crate) enum CredentialError {
     Died,
     #[error("its credential could not be had in time; the call is repeated by kubelet")]
     Late,
+    #[error(
+        "too many credentials are being asked for on this node (at most {at_once}, and {share} of one namespace); the call is repeated by kubelet"
+    )]
+    Busy { at_once: usize, share: usize },
     #[error("the node plugin is shutting down; the call is repeated by kubelet")]
     ShuttingDown,
 }
@@ -96,6 +104,7 @@ impl CredentialError {
             Self::Secret(_) => Meaning::Invalid,
             Self::Token(_) => Meaning::Unauthenticated,
             Self::Exchange(error) => Meaning::from(error),
+            Self::Busy { .. } => Meaning::Exhausted,
             // The administrator's own programs and files: they are mended while kubelet goes on trying.
             Self::Provider(_) | Self::NodeFile(_) | Self::Died | Self::Late | Self::ShuttingDown => {
                 Meaning::Unavailable
@@ -121,6 +130,7 @@ impl Credentials {
             registry,
             settings: RwLock::new(Arc::new(settings)),
             providers: Providers::new(metrics),
+            turns: Turns::default(),
             closed: CancellationToken::new(),
         }))
     }
@@ -150,23 +160,28 @@ impl Credentials {
         self.0.closed.cancel();
     }
 
-    /// Whether more than a look at the secret may be needed for this image.
-    pub(crate) fn may_take_long(&self, attributes: &VolumeAttributes) -> bool {
+    /// Whether more than a look at the pod's own secret may be needed for this image: something that can be slow, or
+    /// broken on this node.
+    pub(crate) fn asks_others(&self, attributes: &VolumeAttributes) -> bool {
         let settings = self.settings();
         settings.providers.is_some()
+            || settings.docker_config.is_some()
             || settings.token_rules.iter().any(|rule| rule.covers(&attributes.reference))
     }
 
-    /// With which credential, and as whom, the registry of `attributes` is asked.
+    /// With which credential, and as whom, the registry of `attributes` is asked. Nobody is waited for beyond `until`.
     pub(crate) async fn access(
         &self,
         question: Question,
         attributes: &VolumeAttributes,
+        until: Instant,
     ) -> Result<Access, CredentialError> {
         tokio::select! {
             biased;
             () = self.0.closed.cancelled() => Err(CredentialError::ShuttingDown),
-            access = self.look(question, attributes) => access,
+            access = timeout_at(until, self.look(question, attributes, until)) => {
+                access.unwrap_or(Err(CredentialError::Late))
+            }
         }
     }
 
@@ -174,6 +189,7 @@ impl Credentials {
         &self,
         question: Question,
         attributes: &VolumeAttributes,
+        until: Instant,
     ) -> Result<Access, CredentialError> {
         let Question { mut secrets, pod, context_tokens, used } = question;
         let reference = &attributes.reference;
@@ -187,13 +203,14 @@ impl Credentials {
                 return Ok(Access::of(Some(credential)));
             }
         }
+        let queue = Queue { turns: &self.0.turns, namespace: &pod.namespace, until };
         if let Some(rule) = settings.token_rules.iter().find(|rule| rule.covers(reference)) {
             let token = Tokens::parse(tokens.as_ref())?.bound(&rule.audience, &pod)?;
-            return rule.access(&self.0.registry, token, attributes.pull_policy).await;
+            return rule.access(&self.0.registry, token, attributes.pull_policy, queue).await;
         }
         let mut lacking = None;
         if let Some(providers) = &settings.providers {
-            match self.0.providers.access(providers, reference, &pod, tokens.as_ref(), &used).await {
+            match self.0.providers.access(providers, reference, &pod, tokens.as_ref(), &used, queue).await {
                 Ok(Some(access)) => return Ok(access),
                 Ok(None) => {}
                 // The token does not come by itself: what is left may do without.

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 use stowage_registry::RegistryOptions;
@@ -42,7 +43,9 @@ async fn the_nodes_own_configuration_serves_where_a_plugin_lacks_a_token() {
     symlink("/bin/false", directory.path().join("plugin")).unwrap();
     let attributes = [("reference".to_owned(), "r.example/a:v1".to_owned())].into();
     let attributes = VolumeAttributes::parse(&attributes).unwrap();
-    let ask = async |docker| credentials(directory.path(), docker).access(question(), &attributes).await;
+    let until = Instant::now() + Duration::from_mins(1);
+    let ask =
+        async |docker| credentials(directory.path(), docker).access(question(), &attributes, until).await;
     assert!(ask(true).await.is_ok());
     let error = ask(false).await.err().unwrap();
     assert!(matches!(error, CredentialError::Token(_)), "{error}");

@@ -10,12 +10,14 @@ use stowage_engine::Engine;
 use stowage_node::{
     Credentials, NodeOptions, Plugin, Registration, RegistrationOptions, Watcher, kubernetes,
 };
+use stowage_registry::Registry;
 use stowage_store::{Store, Usage};
 use stowage_sys::TargetRoot;
 use stowage_telemetry::metrics::StoreNumbers;
 use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::{Volumes, VolumesOptions};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{NodeArgs, StoreArgs};
@@ -25,6 +27,9 @@ use crate::{Failure, wiring};
 
 /// Between two rounds of housekeeping, unless interest in a download lasts shorter than that.
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
+
+/// How long housekeeping may take to end, once the server has.
+const CLOSING: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
     let stop = CancellationToken::new();
@@ -61,11 +66,62 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
     let Some(store) = wait_for_store(&store_args, &stop).await? else { return Ok(()) };
     let serving = tokio::spawn({
         let (plugin, socket, stop) = (plugin.clone(), args.csi_socket.clone(), stop.clone());
-        async move { stowage_node::serve(plugin, &socket, stop).await }
+        async move {
+            let ended = stowage_node::serve(plugin, &socket, stop.clone()).await;
+            // Without its socket nobody calls: all the rest ends too, also before the volumes are open.
+            stop.cancel();
+            ended
+        }
     });
+    let opening = open(&store, registry, &args);
+    let running = match stop.run_until_cancelled(opening).await {
+        // Its blocking steps may still be at work; they are cut short as by a crash.
+        None => None,
+        Some(opened) => {
+            let (volumes, backing) = opened?;
+            metrics.erofs(&backing);
+            watch(&metrics, &volumes);
+            if let Some(file) = file {
+                follow(file, &stop, metrics.clone(), volumes.clone(), credentials);
+            }
+            let admin_socket = stowage_store::admin::serve(&store)?;
+            // Before the store counts as ready, so that the plugin never looks ready without being registered.
+            let registration =
+                args.registration.then(|| Registration::new(registration_options(&args), health.clone()));
+            plugin.open(volumes.clone());
+            let housekeeping = keep_house(&volumes, metrics, args.interest);
+            let registration = registration.map(|registration| register(registration, &stop));
+            Some((volumes, housekeeping, registration, admin_socket))
+        }
+    };
+
+    // The first to end: told to stop, or a server that cannot go on.
+    let ended = serving.await.context("the CSI server died")?;
+    if let Some((volumes, housekeeping, registration, admin_socket)) = running {
+        // The server has shut them down, unless it ended by itself or before they were open.
+        let closing = async {
+            volumes.shutdown().await;
+            housekeeping.await
+        };
+        if tokio::time::timeout(CLOSING, closing).await.is_err() {
+            tracing::warn!("housekeeping did not end within {} s of the stop", CLOSING.as_secs());
+        }
+        if let Some(registration) = registration {
+            registration.await.context("the registration died")??;
+        }
+        drop(admin_socket);
+    }
+    let _ = admin.await;
+    ended?;
+    tracing::info!("stopped; mounts stay, downloads can be resumed");
+    Ok(())
+}
+
+/// The volumes of the store, compared with the mount table, and in words how the kernel reads tars.
+async fn open(store: &Store, registry: Registry, args: &NodeArgs) -> Result<(Volumes, String), Failure> {
     let engine = Engine::new(store.clone(), args.downloads.options());
     let root = TargetRoot::open(&args.kubelet_dir).map_err(wiring::configuration)?;
-    let volumes = Volumes::new(store.clone(), engine, registry, root, volumes_options(&args));
+    let volumes = Volumes::new(store.clone(), engine, registry, root, volumes_options(args));
     let recovered = volumes.recover().await?;
     tracing::info!(
         healthy = recovered.healthy,
@@ -77,43 +133,28 @@ pub(crate) async fn run_until(setup: NodeSetup, stop: CancellationToken) -> Resu
     let trial = volumes.clone();
     let erofs = tokio::task::spawn_blocking(move || trial.erofs_support().backing);
     let backing = erofs.await.context("the trial mount died")?;
-    metrics.erofs(&backing.map_or_else(|| "none".to_owned(), |backing| backing.to_string()));
-    watch(&metrics, &volumes);
-    if let Some(file) = file {
-        follow(file, &stop, metrics.clone(), volumes.clone(), credentials);
-    }
-    let admin_socket = stowage_store::admin::serve(&store)?;
-    // Before the store counts as ready, so that the plugin never looks ready without being registered.
-    let registration =
-        args.registration.then(|| Registration::new(registration_options(&args), health.clone()));
-    plugin.open(volumes.clone());
-    let housekeeping = tokio::spawn({
-        let (volumes, metrics) = (volumes.clone(), metrics.clone());
-        let every = HOUSEKEEPING.min(Duration::from_secs(args.interest.max(1)));
-        async move { volumes.housekeeping(every, move |bytes| metrics.collected(bytes)).await }
-    });
-    let registration = registration.map(|registration| {
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let ended = registration.run(stop.clone()).await;
-            // Without it kubelet never calls: better to end with the reason than to look alive.
-            stop.cancel();
-            ended
-        })
-    });
+    Ok((volumes, backing.map_or_else(|| "none".to_owned(), |backing| backing.to_string())))
+}
 
-    // The first to end: told to stop, or a server that cannot go on.
-    let ended = serving.await.context("the CSI server died")?;
-    stop.cancel();
-    let _ = housekeeping.await;
-    if let Some(registration) = registration {
-        registration.await.context("the registration died")??;
-    }
-    let _ = admin.await;
-    drop(admin_socket);
-    ended?;
-    tracing::info!("stopped; mounts stay, downloads can be resumed");
-    Ok(())
+/// Starts housekeeping, which ends with the volumes.
+fn keep_house(volumes: &Volumes, metrics: Metrics, interest: u64) -> JoinHandle<()> {
+    let volumes = volumes.clone();
+    let every = HOUSEKEEPING.min(Duration::from_secs(interest.max(1)));
+    tokio::spawn(async move { volumes.housekeeping(every, move |bytes| metrics.collected(bytes)).await })
+}
+
+/// Starts the registration with kubelet, until `stop`.
+fn register(
+    registration: Registration,
+    stop: &CancellationToken,
+) -> JoinHandle<Result<(), stowage_node::SocketError>> {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let ended = registration.run(stop.clone()).await;
+        // Without it kubelet never calls: better to end with the reason than to look alive.
+        stop.cancel();
+        ended
+    })
 }
 
 /// Opens the store as soon as no other process has it; `None` where the process is told to stop before.

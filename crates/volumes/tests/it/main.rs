@@ -5,9 +5,11 @@
 mod bench;
 
 mod mounts {
+    mod calls;
     mod families;
     mod grants;
     mod life;
     mod restart;
+    mod tags;
     mod tars;
 }

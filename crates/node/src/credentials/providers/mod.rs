@@ -24,6 +24,7 @@ use stowage_volumes::Access;
 
 use super::CredentialError;
 use super::tokens::BoundToken;
+use super::turns::{Queue, Turn};
 use crate::context::Pod;
 use cache::{Asked, Cache};
 use config::{CacheType, Provider, TokenWish};
@@ -100,6 +101,7 @@ impl Providers {
         pod: &Pod,
         tokens: Option<&Secret>,
         used: &UsedAnswer,
+        queue: Queue<'_>,
     ) -> Result<Option<Access>, CredentialError> {
         let (shelf, file) = (Arc::clone(&self.0), settings.clone());
         let providers = tokio::task::spawn_blocking(move || shelf.file.read(&file))
@@ -122,17 +124,19 @@ impl Providers {
                 reference: reference.clone(),
                 namespace: pod.namespace.clone(),
             };
-            match self.ask(settings, provider, token.as_ref(), &asked).await {
+            match self.ask(settings, provider, token.as_ref(), &asked, queue).await {
                 Ok(Some(credential)) => {
                     used.set(asked);
                     let principal = principal(provider, &credential, token);
                     return Ok(Some(Access::of_principal(Some(credential), principal)));
                 }
                 Ok(None) => {}
-                Err(error) => {
+                // Another one may have what is needed.
+                Err(CredentialError::Provider(error)) => {
                     tracing::warn!(%error, "a credential provider failed");
                     failure = failure.or(Some(error));
                 }
+                Err(error) => return Err(error),
             }
         }
         match (failure, lacking) {
@@ -155,26 +159,38 @@ impl Providers {
         provider: &Provider,
         token: Option<&BoundToken>,
         asked: &Asked,
-    ) -> Result<Option<Credential>, ProviderError> {
-        if let Some(kept) = self.0.cache.get(asked) {
+        queue: Queue<'_>,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let kept = || self.0.cache.get(asked);
+        if let Some(kept) = kept() {
             return Ok(kept.lookup(&asked.reference));
         }
-        let answer = self.fly(settings, provider, token, asked.clone()).await?;
-        Ok(answer.credentials.lookup(&asked.reference))
+        let key = flight_key(provider, &asked.reference, token);
+        let flight = if let Some(flight) = self.0.running(&key) {
+            flight
+        } else {
+            let turn = queue.turn().await?;
+            // Whoever had a turn in the meantime may have asked the same.
+            if let Some(kept) = kept() {
+                return Ok(kept.lookup(&asked.reference));
+            }
+            self.fly(settings, provider, token, asked.clone(), key, turn)
+        };
+        Ok(flight.await?.credentials.lookup(&asked.reference))
     }
 
     /// Joins the run that has the same question, or starts one. It is a task of its own, so that it ends even when the
-    /// first who wanted it goes.
+    /// first who wanted it goes, and has its turn until then.
     fn fly(
         &self,
         settings: &ProviderSettings,
         provider: &Provider,
         token: Option<&BoundToken>,
         asked: Asked,
+        key: FlightKey,
+        turn: Turn,
     ) -> Flight {
-        // As under kubelet: without tag and digest.
-        let image = format!("{}/{}", asked.reference.registry(), asked.reference.repository());
-        let key = (provider.fingerprint.clone(), image.clone(), token.map(|token| fingerprint(&token.token)));
+        let image = key.1.clone();
         let mut flights = self.0.flights();
         if let Some(flight) = flights.get(&key).filter(|flight| flight.peek().is_none()) {
             return flight.clone();
@@ -190,6 +206,7 @@ impl Providers {
                     shelf.cache.put(&asked, answer);
                 }
                 shelf.flights().remove(&key);
+                drop(turn);
                 answer
             }
         });
@@ -200,9 +217,20 @@ impl Providers {
 }
 
 impl Shelf {
+    /// The run with this question.
+    fn running(&self, key: &FlightKey) -> Option<Flight> {
+        self.flights().get(key).filter(|flight| flight.peek().is_none()).cloned()
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<FlightKey, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn flight_key(provider: &Provider, reference: &Reference, token: Option<&BoundToken>) -> FlightKey {
+    // As under kubelet: without tag and digest.
+    let image = format!("{}/{}", reference.registry(), reference.repository());
+    (provider.fingerprint.clone(), image, token.map(|token| fingerprint(&token.token)))
 }
 
 /// Whose the grants are. A plugin that is configured otherwise is another one: under the same user name it may speak for

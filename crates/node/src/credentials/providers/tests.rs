@@ -1,16 +1,22 @@
 //! Plugins that are shells: a link to `sh` is the program, its arguments are the script.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-
 use stowage_volumes::Meaning;
+use tokio::time::Instant;
 
 use super::config::PLUGIN_API_VERSION;
 use super::*;
 use crate::credentials::tokens::Tokens;
+use crate::credentials::turns::Turns;
 
 mod processes;
+
+/// How long anything may take on a slow machine.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A plugin named `plugin` that runs `script`, and its directory. Each run adds a line to `runs`.
 struct Stage {
@@ -18,6 +24,7 @@ struct Stage {
     settings: ProviderSettings,
     providers: Providers,
     metrics: Metrics,
+    turns: Turns,
 }
 
 impl Stage {
@@ -29,7 +36,8 @@ impl Stage {
             bin_dir: directory.path().to_owned(),
         };
         let metrics = Metrics::new();
-        let stage = Self { directory, settings, providers: Providers::new(metrics.clone()), metrics };
+        let (providers, turns) = (Providers::new(metrics.clone()), Turns::default());
+        let stage = Self { directory, settings, providers, metrics, turns };
         stage.script(script, &json!(null));
         stage
     }
@@ -66,7 +74,8 @@ impl Stage {
     async fn access(&self, pod: &Pod, tokens: Option<&Secret>) -> Result<bool, CredentialError> {
         let reference = "r.example/a:v1".parse().unwrap();
         let used = UsedAnswer::default();
-        let found = self.providers.access(&self.settings, &reference, pod, tokens, &used).await;
+        let queue = self.queue();
+        let found = self.providers.access(&self.settings, &reference, pod, tokens, &used, queue).await;
         found.map(|access| access.is_some())
     }
 
@@ -80,8 +89,16 @@ impl Stage {
         std::fs::read_to_string(self.path("runs")).map_or(0, |runs| runs.lines().count())
     }
 
+    fn queue(&self) -> Queue<'_> {
+        Queue { turns: &self.turns, namespace: "team", until: Instant::now() + LIMIT }
+    }
+
     /// User and password for an image, or why there are none.
     async fn ask(&self, image: &str) -> Result<Option<(String, String)>, String> {
+        self.ask_in(self.queue(), image).await
+    }
+
+    async fn ask_in(&self, queue: Queue<'_>, image: &str) -> Result<Option<(String, String)>, String> {
         let reference = image.parse().unwrap();
         let file = self.providers.0.file.read(&self.settings).map_err(|error| error.to_string())?;
         let Some(provider) = file.iter().find(|provider| provider.covers(&reference)) else {
@@ -93,7 +110,7 @@ impl Stage {
             reference,
             namespace: "team".to_owned(),
         };
-        let found = self.providers.ask(&self.settings, provider, None, &asked).await;
+        let found = self.providers.ask(&self.settings, provider, None, &asked, queue).await;
         Ok(found.map_err(|error| error.to_string())?.map(|credential| match credential {
             Credential::Password { username, password } => (username, password.expose().to_owned()),
             Credential::IdentityToken(_) => panic!("an identity token"),
@@ -257,6 +274,42 @@ async fn pods_that_ask_at_the_same_time_wait_for_one_run() {
     opened.unwrap();
     assert!(answers.iter().all(|answer| *answer == pair("pw")), "{answers:?}");
     assert_eq!(stage.runs(), 1);
+}
+
+/// A run goes on when nobody waits for it any more, and has its turn until it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_runs_no_more_plugins_at_once_than_its_share() {
+    let stage = Stage::new("");
+    let pipe = stage.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open at both ends, so that nobody waits for the other one.
+    let mut gate = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    stage.script(&format!("read go < {}; {}", pipe.display(), answering("Image", None)), &json!(null));
+    for number in 0..4 {
+        let image = format!("r.example/{number}:v1");
+        tokio::select! {
+            answer = stage.ask(&image) => panic!("{answer:?}"),
+            () = until(|| stage.runs() == number + 1) => {}
+        }
+    }
+    let soon = Queue { until: Instant::now() + Duration::from_millis(50), ..stage.queue() };
+    let busy = stage.ask_in(soon, "r.example/late:v1").await.unwrap_err();
+    assert!(busy.contains("at most 8, and 4 of one namespace"), "{busy}");
+    assert_eq!(stage.runs(), 4);
+    // A line for each that waits, and one for the next.
+    gate.write_all(b"\n\n\n\n\n").unwrap();
+    assert_eq!(stage.ask("r.example/late:v1").await, pair("pw"));
+    assert_eq!(stage.runs(), 5);
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let met = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, met).await.unwrap();
 }
 
 /// Opening the writing end waits for the reader.

@@ -11,6 +11,7 @@ mod hostile;
 mod kills;
 mod lifecycle;
 mod readonly;
+mod stopping;
 mod tenants;
 
 use stowage_artifact::Digest;

@@ -2,6 +2,7 @@
 
 mod canary;
 mod exchange;
+mod looking;
 mod order;
 mod providers;
 

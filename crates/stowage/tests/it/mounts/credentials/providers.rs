@@ -65,12 +65,24 @@ impl Plugin {
         std::fs::write(self.directory.join("answer"), answer.to_string()).unwrap();
     }
 
+    /// A pipe that a plugin can be made to wait at.
+    pub(super) fn pipe(&self) -> PathBuf {
+        let pipe = self.directory.join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        pipe
+    }
+
+    /// The next runs find no answer.
+    pub(super) fn answers_nothing(&self) {
+        std::fs::remove_file(self.directory.join("answer")).unwrap();
+    }
+
     /// The section of the node's configuration.
     pub(super) fn section(&self) -> Value {
         json!({ "configFile": self.directory.join("config.json"), "binDir": self.directory })
     }
 
-    fn runs(&self) -> usize {
+    pub(super) fn runs(&self) -> usize {
         std::fs::read_to_string(self.directory.join("runs")).map_or(0, |runs| runs.lines().count())
     }
 }
