@@ -33,10 +33,10 @@ pub(crate) async fn run(args: InUseArgs) -> Result<(), Failure> {
         say!("and {} more", users.len() - SHOWN);
     }
     Err(anyhow!(
-        "{} pods and PersistentVolumes still use {}: delete them first (pods of CachedArtifacts go with their \
-         CachedArtifact), or uninstall with `helm uninstall --no-hooks` and their volumes stay mounted until the nodes restart",
-        users.len(),
-        args.driver_name
+        "{} is still in use ({} by this list): delete these pods and PersistentVolumes first (pods of CachedArtifacts \
+         go with their CachedArtifact); `helm uninstall --no-hooks` does not look, and leaves pods that cannot end",
+        args.driver_name,
+        users.len()
     )
     .into())
 }
