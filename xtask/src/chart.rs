@@ -16,6 +16,7 @@ mod rights;
 mod rules;
 mod schemas;
 mod values_schema;
+mod versions;
 
 use anyhow::{Context, Result, bail};
 
@@ -61,6 +62,14 @@ fn write(workspace: &Workspace, files: &[Generated]) -> Result<bool> {
     Ok(any)
 }
 
+/// A change of the chart's own version changes no pod.
+fn restarts_nothing(helm: &Helm) -> Result<()> {
+    let case = &CASES[0];
+    let before = Manifests::parse(&helm.template(case)?)?;
+    let after = Manifests::parse(&helm.template_of_another_version(case)?)?;
+    pods::same(&before, &after)
+}
+
 /// Checks the chart; the error lists everything that does not hold.
 pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome> {
     let helm = Helm::new(workspace, toolbox)?;
@@ -79,8 +88,10 @@ pub(crate) fn check(workspace: &Workspace, toolbox: &Toolbox) -> Result<Outcome>
             Err(error) => note("generated", Err(error)),
         }
     }
+    note("versions", versions::check(workspace));
     note("metrics", metrics::check(workspace));
     note("values.schema.json", values_schema::check(workspace, &program));
+    note("a chart of another version", restarts_nothing(&helm));
     let mut objects = 0;
     for case in &CASES {
         note(case.name, helm.lint(case));

@@ -29,6 +29,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Also the labels of pods: one that changes with every release of the chart would start them all anew. */}}
 {{- define "stowage.selector" -}}
 app.kubernetes.io/name: stowage
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -50,12 +51,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if .image.digest -}}
 {{ printf "%s@%s" $repository .image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $repository (.image.tag | default .root.Chart.AppVersion) }}
+{{ printf "%s:%s" $repository .image.tag }}
 {{- end -}}
 {{- end }}
 
 {{- define "stowage.image" -}}
-{{ include "stowage.imageReference" (dict "root" . "image" .Values.image) }}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{ include "stowage.imageReference" (dict "root" . "image" (dict "repository" .Values.image.repository "tag" $tag "digest" .Values.image.digest)) }}
 {{- end }}
 
 {{/* Accounts. */}}
@@ -92,9 +94,12 @@ true
 {{- define "stowage.storeDir" -}}
 {{- $default := printf "%s/store" (include "stowage.pluginDir" .) -}}
 {{- $given := .Values.node.store.hostPath | trimSuffix "/" -}}
-{{- $pods := printf "%s/pods" (include "stowage.kubeletDir" .) -}}
-{{- if or (eq $given $pods) (hasPrefix (printf "%s/" $pods) $given) -}}
-{{- fail (printf "node.store.hostPath is %s, where kubelet keeps its pods: choose a directory of its own" $given) -}}
+{{- $kubelet := include "stowage.kubeletDir" . -}}
+{{- if and $given (ne $given (clean $given)) -}}
+{{- fail (printf "node.store.hostPath is %s: write it as %s" $given (clean $given)) -}}
+{{- end -}}
+{{- if and $given (ne $given $default) (or (hasPrefix (printf "%s/" $given) (printf "%s/" $kubelet)) (hasPrefix (printf "%s/" $kubelet) $given)) -}}
+{{- fail (printf "node.store.hostPath is %s, which holds kubelet's own or is held by it: choose a directory of its own" $given) -}}
 {{- end -}}
 {{ $given | default $default }}
 {{- end }}
@@ -121,9 +126,16 @@ kind: {{ .kind }}
 {{ .Values.caCertificates }}
 {{- end }}
 
+{{/* The same of the controller, which reads everything once. */}}
+{{- define "stowage.controller.fixedConfiguration" -}}
+{{- include "stowage.configuration" (dict "root" . "kind" "ControllerConfiguration" "part" .Values.controller) }}
+{{ .Values.caCertificates }}
+{{- end }}
+
 {{/*
 What the node's configuration names on the host, as a JSON list of {path, type}. A file is mounted with its directory, so that a
-file put in its place is seen; alone where the directory would hide one of the image's or hold kubelet's own.
+file put in its place is seen; alone where the directory would hide one of the image's or hold kubelet's own. A directory with
+hosts.toml files may be missing: without mirrors nobody made one.
 */}}
 {{- define "stowage.node.hostPaths" -}}
 {{- $own := list "/" "/bin" "/dev" "/etc" "/etc/ssl" "/etc/ssl/certs" "/etc/stowage" "/lib" "/lib64" "/proc" "/run" "/sbin" "/sys" "/usr" "/usr/bin" "/usr/lib" "/usr/sbin" "/usr/share" "/var" "/var/lib" -}}
@@ -132,7 +144,8 @@ file put in its place is seen; alone where the directory would hide one of the i
 {{- $credentials := $config.credentials | default dict -}}
 {{- $providers := $credentials.providers | default dict -}}
 {{- $files := concat (($config.registries | default dict).caFiles | default list) (compact (list $credentials.dockerConfig $providers.configFile)) -}}
-{{- $directories := concat (($config.mirrors | default dict).hostsDirs | default list) (compact (list $providers.binDir)) -}}
+{{- $hosts := ($config.mirrors | default dict).hostsDirs | default list -}}
+{{- $directories := concat $hosts (compact (list $providers.binDir)) -}}
 {{- $found := dict -}}
 {{- range $directory := $directories -}}
 {{- $path := $directory | clean -}}
@@ -142,7 +155,7 @@ file put in its place is seen; alone where the directory would hide one of the i
 {{- if hasPrefix (printf "%s/" $path) (printf "%s/" $kubelet) -}}
 {{- fail (printf "node.config names the directory %s, which holds kubelet's own: choose a directory of its own" $path) -}}
 {{- end -}}
-{{- $_ := set $found $path "Directory" -}}
+{{- $_ := set $found $path (has $directory $hosts | ternary "DirectoryOrCreate" "Directory") -}}
 {{- end -}}
 {{- range $file := $files -}}
 {{- $path := $file | clean -}}
@@ -229,17 +242,13 @@ httpGet:
   port: http
 {{- end }}
 
-{{/* The tokens that kubelet hands over, as a JSON list. */}}
+{{/* The tokens that kubelet hands over, as a JSON list. The API server takes an audience once; the first mention counts. */}}
 {{- define "stowage.tokenRequests" -}}
 {{- $requests := list -}}
 {{- $audiences := list -}}
-{{- range .Values.csiDriver.tokenRequests -}}
-{{- $requests = append $requests . -}}
-{{- $audiences = append $audiences .audience -}}
-{{- end -}}
-{{- range (.Values.node.config.credentials | default dict).tokenExchange | default list -}}
+{{- range concat .Values.csiDriver.tokenRequests ((.Values.node.config.credentials | default dict).tokenExchange | default list) -}}
 {{- if not (has .audience $audiences) -}}
-{{- $requests = append $requests (dict "audience" .audience) -}}
+{{- $requests = append $requests (pick . "audience" "expirationSeconds") -}}
 {{- $audiences = append $audiences .audience -}}
 {{- end -}}
 {{- end -}}

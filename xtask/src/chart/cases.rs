@@ -33,7 +33,7 @@ const fn refusal(name: &'static str, values: &'static str, because: &'static str
 }
 
 /// What is rendered and judged.
-pub(super) const CASES: [Case; 16] = [
+pub(super) const CASES: [Case; 18] = [
     case("defaults", ""),
     Case { kubernetes: NEWEST, ..case("defaults-newest", "") },
     Case {
@@ -62,12 +62,17 @@ pub(super) const CASES: [Case; 16] = [
     },
     case("own-disk", "node: {store: {hostPath: /mnt/nvme/stowage}}"),
     case("loopback", "node: {http: {address: 127.0.0.1}}"),
+    case(
+        "own-disk-in-the-usual-place",
+        "node: {store: {hostPath: /var/lib/kubelet/plugins/csi.stowage.dev/store/}}",
+    ),
+    case("dependency", "enabled: true\nglobal: {other: value}"),
     case("ipv6", "node: {http: {address: '[::]'}}\ncontroller: {http: {address: '[::]'}}"),
     case("controller-files", include_str!("cases/controller-files.yaml")),
 ];
 
 /// What must be refused, by the schema or by a template.
-pub(super) const REFUSALS: [Refusal; 27] = [
+pub(super) const REFUSALS: [Refusal; 35] = [
     refusal("unknown-section", "nodes: {}", "nodes"),
     refusal("unknown-key", "node: {hostnetwork: true}", "hostnetwork"),
     refusal("unknown-configuration", "node: {config: {mirror: {}}}", "mirror"),
@@ -83,7 +88,35 @@ pub(super) const REFUSALS: [Refusal; 27] = [
     refusal(
         "store-among-pods",
         "node: {store: {hostPath: /var/lib/kubelet/pods/x}}",
-        "choose a directory of its own",
+        "a directory of its own",
+    ),
+    refusal("store-is-kubelet", "node: {store: {hostPath: /var/lib/kubelet}}", "a directory of its own"),
+    refusal(
+        "store-among-plugins",
+        "node: {store: {hostPath: /var/lib/kubelet/plugins}}",
+        "a directory of its own",
+    ),
+    refusal(
+        "store-above-kubelet",
+        "kubelet: {rootDir: /data/k8s/kubelet}\nnode: {store: {hostPath: /data/k8s/}}",
+        "a directory of its own",
+    ),
+    refusal(
+        "store-by-detour",
+        "node: {store: {hostPath: /mnt/../var/lib/kubelet}}",
+        "write it as /var/lib/kubelet",
+    ),
+    refusal("kubelet-by-detour", "kubelet: {rootDir: /var/lib/../kubelet}", "rootDir"),
+    refusal("no-names-at-all", "node: {dnsPolicy: None}", "dnsPolicy"),
+    refusal(
+        "provisioner-without-version",
+        "controller: {provisioner: {image: {tag: ''}}}",
+        "provisioner/image",
+    ),
+    refusal(
+        "metrics-that-nobody-reads",
+        "node: {http: {address: 127.0.0.1}}\nmonitoring: {podMonitor: {enabled: true}}",
+        "Prometheus cannot read",
     ),
     refusal("no-replicas", "controller: {replicas: 0}", "replicas"),
     refusal(

@@ -63,6 +63,22 @@ impl Helm {
         command::capture(template.arg(&self.chart))
     }
 
+    /// The objects of a case as the same chart renders them under another version of its own.
+    pub(super) fn template_of_another_version(&self, case: &Case) -> Result<String> {
+        let copy = self.scratch.join("another-version");
+        if copy.exists() {
+            fs::remove_dir_all(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
+        }
+        command::quiet(Command::new("cp").arg("-R").arg(&self.chart).arg(&copy))?;
+        let file = copy.join("Chart.yaml");
+        let chart = command::read(&file)?;
+        let lines =
+            chart.lines().map(|line| if line.starts_with("version:") { "version: 99.0.0" } else { line });
+        let changed: Vec<&str> = lines.collect();
+        fs::write(&file, changed.join("\n")).with_context(|| format!("cannot write {}", file.display()))?;
+        command::capture(self.on("template", case)?.arg(case.release).arg(&copy))
+    }
+
     /// Fails unless Helm refuses the values and says why.
     pub(super) fn refuses(&self, refusal: &Refusal) -> Result<()> {
         let mut template = self.on("template", &refusal.case)?;

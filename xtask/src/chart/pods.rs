@@ -13,6 +13,18 @@ pub(super) fn workloads(manifests: &Manifests) -> impl Iterator<Item = &Value> {
         .filter(|object| ["DaemonSet", "Deployment", "Job"].iter().any(|kind| object["kind"] == *kind))
 }
 
+/// Fails where a pod of one rendering differs from the same one of another.
+pub(super) fn same(before: &Manifests, after: &Manifests) -> Result<()> {
+    let objects: Vec<(&Value, &Value)> = workloads(before).zip(workloads(after)).collect();
+    ensure!(!objects.is_empty(), "there are no pods");
+    for (before, after) in objects {
+        ensure!(before["metadata"]["name"] == after["metadata"]["name"], "other objects are rendered");
+        let (old, new) = (&before["spec"]["template"], &after["spec"]["template"]);
+        ensure!(old == new, "the pods of {} start anew: {old} became {new}", title(before));
+    }
+    Ok(())
+}
+
 /// Judges the pods of a rendering.
 pub(super) fn check(case: &Case, manifests: &Manifests) -> Result<()> {
     for object in manifests.iter() {
@@ -45,6 +57,7 @@ pub(super) fn check(case: &Case, manifests: &Manifests) -> Result<()> {
         }
     }
     node(case, manifests)?;
+    host_paths(manifests)?;
     controller(case, manifests)
 }
 
@@ -133,11 +146,15 @@ fn node(case: &Case, manifests: &Manifests) -> Result<()> {
             shared.iter().find(|shared| path != **shared && path.starts_with(&format!("{shared}/")));
         ensure!(beneath.is_none(), "{path} is mounted beneath a Bidirectional mount");
     }
+    let own_disk = case.values.contains("hostPath");
     for path in &shared {
         let mount = mounts.iter().find(|mount| mount["mountPath"] == *path).context("it was just there")?;
         let volume = items(&pod["volumes"]).iter().find(|volume| volume["name"] == mount["name"]);
         let host = volume.map(|volume| text(&volume["hostPath"]["path"]));
         ensure!(host == Some(path), "{path} has another path on the host: {host:?}");
+        // A disk that is not there must not become a directory of the system's.
+        let made = volume.is_some_and(|volume| volume["hostPath"]["type"] == "DirectoryOrCreate");
+        ensure!(made == (*path == store && !own_disk), "{path} is made where it is missing: {made}");
     }
     // A private copy of what is mounted there would keep it in use after it was unmounted.
     for mount in mounts.iter().filter(|mount| mount["mountPropagation"].is_null()) {
@@ -151,7 +168,7 @@ fn node(case: &Case, manifests: &Manifests) -> Result<()> {
         driver["metadata"]["name"] == flag("driver-name")?,
         "the plugin has another name than the CSIDriver"
     );
-    if !case.values.contains("hostPath") {
+    if !own_disk {
         ensure!(store == format!("{root}/plugins/{}/store", flag("driver-name")?), "the store is at {store}");
     }
     let http = flag("http")?.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
@@ -159,6 +176,20 @@ fn node(case: &Case, manifests: &Manifests) -> Result<()> {
         items(&container["ports"]).iter().map(|port| port["containerPort"].to_string()).collect();
     ensure!(ports == [http], "the plugin listens on another port than {ports:?}");
     probes(container)
+}
+
+/// Directories with mirrors may be missing on a node, files may not.
+fn host_paths(manifests: &Manifests) -> Result<()> {
+    let set = manifests.the("DaemonSet")?;
+    let map = manifests.of_kind("ConfigMap").find_map(|map| map["data"]["node.yaml"].as_str());
+    let configuration: Value = serde_saphyr::from_str(map.context("the node plugin has no configuration")?)?;
+    for directory in items(&configuration["mirrors"]["hostsDirs"]) {
+        let volumes = items(&set["spec"]["template"]["spec"]["volumes"]);
+        let volume = volumes.iter().find(|volume| volume["hostPath"]["path"] == *directory);
+        let kind = volume.map(|volume| text(&volume["hostPath"]["type"]));
+        ensure!(kind == Some("DirectoryOrCreate"), "a node without {directory} has no plugin: {kind:?}");
+    }
+    Ok(())
 }
 
 fn controller(case: &Case, manifests: &Manifests) -> Result<()> {
@@ -189,7 +220,10 @@ fn controller(case: &Case, manifests: &Manifests) -> Result<()> {
     let prefetch = args.contains(&"--prefetch=true");
     ensure!(image == prefetch.then(|| text(&containers[0]["image"])), "prefetch pods run {image:?}");
     let several = deployment["spec"]["replicas"].as_u64() > Some(1);
-    ensure!(several == manifests.of_kind("PodDisruptionBudget").next().is_some(), "the budget is wrong");
+    let budget = manifests.of_kind("PodDisruptionBudget").next();
+    ensure!(several == budget.is_some(), "the budget is wrong");
+    let evicts = budget.is_none_or(|budget| budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow");
+    ensure!(evicts, "a controller that is not ready keeps its node from being drained");
     Ok(())
 }
 
@@ -214,6 +248,18 @@ mod tests {
         restricted(&container).unwrap();
         container["securityContext"]["capabilities"]["add"] = json!(["SYS_ADMIN"]);
         assert!(restricted(&container).unwrap_err().to_string().contains("capabilities"));
+    }
+
+    #[test]
+    fn pods_that_start_anew_are_found() {
+        let of = |label: &str| {
+            let text = format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\nspec: {{template: {{metadata: {{labels: {{a: {label}}}}}}}}}\n"
+            );
+            Manifests::parse(&text).unwrap()
+        };
+        same(&of("x"), &of("x")).unwrap();
+        assert!(same(&of("x"), &of("y")).unwrap_err().to_string().contains("start anew"));
     }
 
     #[test]

@@ -92,6 +92,14 @@ fn driver(case: &Case, manifests: &Manifests) -> Result<()> {
     ensure!(modes == ["Ephemeral", "Persistent"], "the CSIDriver has the modes {modes:?}");
     let profile = &driver["metadata"]["labels"]["security.openshift.io/csi-ephemeral-volume-profile"];
     ensure!(profile == "restricted", "the CSIDriver has no profile for OpenShift");
+    let audiences: Vec<&Value> =
+        items(&spec["tokenRequests"]).iter().map(|token| &token["audience"]).collect();
+    for (index, audience) in audiences.iter().enumerate() {
+        ensure!(
+            !audiences[..index].contains(audience),
+            "the CSIDriver asks twice for a token for {audience}"
+        );
+    }
     // The API server refuses the one without the other.
     let tokens = !items(&spec["tokenRequests"]).is_empty();
     let in_secrets = spec["serviceAccountTokenInSecrets"] == true;
