@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// The version of the format.
 const API_VERSION: &str = "config.stowage.dev/v1alpha1";
 const KIND: &str = "ControllerConfiguration";
-/// The largest file that is read.
+/// The largest file that is parsed, in bytes.
 const LONGEST_FILE: usize = 1 << 20;
 
 /// A configuration that cannot be used.
@@ -78,7 +78,7 @@ pub struct Mirrors {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PolicySection {
-    /// Globs over `registry/repository`; empty allows all. `*` matches across `/`.
+    /// Globs over `registry/repository`, or over hosts alone; empty allows all. `*` in the host does not match across `/`.
     pub allowed_registries: Vec<String>,
     /// Refuse references without a digest.
     pub require_digest: bool,

@@ -48,7 +48,6 @@ use tokio_util::task::TaskTracker;
 pub use erofs::READ_AHEAD_KIB;
 pub use error::{Meaning, PublishError};
 pub use inspect::inspect;
-pub use policy::Policy;
 pub use progress::{Progress, Reading, Stage, human_bytes};
 pub use publish::wait_within;
 pub use pull::{PullRequest, Pulled};
@@ -56,6 +55,7 @@ pub use recover::Recovered;
 pub use request::{Access, PublishRequest, Published};
 pub use resolve::Resolved;
 pub use stats::{Abnormal, AbnormalKind, StatsError, VolumeStats};
+pub use stowage_artifact::ReferencePolicy as Policy;
 pub use unpublish::UnpublishError;
 pub use work::Work;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use stowage_artifact::{Digest, VolumeAttributes};
 use stowage_engine::OciLayoutSource;
 
-use crate::Volumes;
 use crate::error::{PublishError, store_error};
 use crate::fetch::Brought;
 use crate::job::Job;
@@ -15,6 +14,7 @@ use crate::origin::{Origin, layout_error};
 use crate::progress::Progress;
 use crate::request::{Access, PublishRequest};
 use crate::resolve::Resolver;
+use crate::{Volumes, policy};
 
 /// What stands in the record of a pull where a volume has its capability.
 pub(crate) const CAPABILITY: &str = "pull";
@@ -89,7 +89,7 @@ impl Volumes {
         request: &PublishRequest,
     ) -> Result<Pulled, PublishError> {
         let inner = &self.inner;
-        inner.policy().check(&request.attributes.reference)?;
+        policy::check(&inner.policy(), &request.attributes.reference)?;
         job.progress.phase("resolving the reference");
         let resolver = Resolver {
             cache: Some(inner),

@@ -208,6 +208,7 @@ fn reason(error: &ResolveError) -> &'static str {
         },
         ResolveError::Manifest { .. }
         | ResolveError::NestedIndex { .. }
+        | ResolveError::TooManyDocuments { .. }
         | ResolveError::Select { .. }
         | ResolveError::Layout { .. } => "InvalidArtifact",
     }

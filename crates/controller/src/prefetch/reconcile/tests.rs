@@ -12,8 +12,9 @@ use stowage_registry::{Backoff, PlainHttp, RegistryOptions};
 use stowage_testkit::{BlobData, Registry, artifacts};
 
 use super::*;
+use crate::Policy;
 use crate::api_server::{ApiServer, pair};
-use crate::resolve::{Policy, Resolver};
+use crate::resolve::Resolver;
 
 const SET: &str = "/apis/apps/v1/namespaces/team/daemonsets/stowage-prefetch-llama";
 const EVENTS: &str = "/api/v1/namespaces/team/events";
