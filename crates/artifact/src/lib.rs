@@ -13,6 +13,7 @@ mod document;
 mod excerpt;
 mod family;
 mod file_choice;
+mod index_depth;
 mod layout;
 mod media_type;
 mod name_glob;
@@ -23,6 +24,7 @@ mod patterns;
 mod plan;
 mod platform;
 mod reference;
+mod reference_policy;
 mod relative_path;
 mod select;
 
@@ -35,14 +37,16 @@ pub use document::{
 };
 pub use family::Family;
 pub use file_choice::{FileChoice, FileSelect};
+pub use index_depth::{IndexDepth, MAX_INDEX_DEPTH, TooDeep};
 pub use layout::{
     CanonicalLayout, Decoded, EXECUTABLE_MODE, Entry, FILE_MODE, FilesystemKind, FilesystemLayer, Layout,
     LayoutBuilder, LayoutError, MAX_COPIES_OF_A_DIGEST, MemberFilter, Source, SpecialPolicy, SymlinkPolicy,
     TarLayer,
 };
-pub use name_glob::matches_name;
+pub use name_glob::{covers_reference, covers_repository};
 pub use plan::{Excluded, Plan, PlanOptions, needs_config, plan};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use reference_policy::{PolicyError, ReferencePolicy};
 pub use relative_path::{PathError, RelativePath};
 pub use select::SelectError;

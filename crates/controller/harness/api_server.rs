@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tower_test::mock::{self, Handle};
+use tower_test::mock::{self, Handle, SendResponse};
 
 /// How long a call may be awaited on a slow machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -31,9 +31,29 @@ pub(crate) fn pair() -> (Client, ApiServer) {
     (Client::new(service, "default"), ApiServer(handle))
 }
 
+/// A call that has no answer yet.
+pub(crate) struct Waiting {
+    call: Call,
+    send: SendResponse<Response<Body>>,
+}
+
+impl Waiting {
+    pub(crate) fn answer(self, status: u16, answer: &Value) -> Call {
+        let bytes = serde_json::to_vec(answer).unwrap();
+        self.send.send_response(Response::builder().status(status).body(Body::from(bytes)).unwrap());
+        self.call
+    }
+}
+
 impl ApiServer {
     /// Awaits this call and answers it.
     pub(crate) async fn answer(&mut self, method: Method, path: &str, status: u16, answer: Value) -> Call {
+        let waiting = self.receive(method, path).await;
+        waiting.answer(status, &answer)
+    }
+
+    /// Awaits this call, which waits for its answer from now on.
+    pub(crate) async fn receive(&mut self, method: Method, path: &str) -> Waiting {
         let next = tokio::time::timeout(LIMIT, self.0.next_request());
         let next = next.await.unwrap_or_else(|_| panic!("{method} {path} did not come"));
         let (request, send) =
@@ -44,9 +64,7 @@ impl ApiServer {
         let query = query.replace("%2F", "/");
         let bytes = request.into_body().collect_bytes().await.unwrap();
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
-        let bytes = serde_json::to_vec(&answer).unwrap();
-        send.send_response(Response::builder().status(status).body(Body::from(bytes)).unwrap());
-        Call { query, body }
+        Waiting { call: Call { query, body }, send }
     }
 
     /// The same for an object that is not there.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 /// The version of the format.
 const API_VERSION: &str = "config.stowage.dev/v1alpha1";
 const KIND: &str = "ControllerConfiguration";
-/// The largest file that is read.
+/// The largest file that is parsed, in bytes.
 const LONGEST_FILE: usize = 1 << 20;
 
 /// A configuration that cannot be used.
@@ -78,7 +78,8 @@ pub struct Mirrors {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PolicySection {
-    /// Globs over `registry/repository`; absent allows all, an empty list is refused. `*` matches across `/`.
+    /// Globs over `registry/repository`, or over hosts alone; absent allows all, an empty list is refused. `*` in the host does
+    /// not match across `/`.
     #[serde(deserialize_with = "some_globs")]
     #[schemars(length(min = 1))]
     pub allowed_registries: Vec<String>,

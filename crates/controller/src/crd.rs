@@ -105,7 +105,7 @@ pub struct CachedArtifactStatus {
     /// What the reference stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_digest: Option<String>,
-    /// When the registry was last asked.
+    /// When the registry last said what the reference stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Time>,
     /// Bytes of the volume's files, so far as the manifest tells.
@@ -140,11 +140,11 @@ pub struct NodeNumbers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The node.
+    /// The node; empty where no pod could be made for it.
     pub node: String,
-    /// The reason of the event, such as `ArtifactPullFailed`.
+    /// The reason of the event or of the pod's state, such as `ArtifactPullFailed`.
     pub reason: String,
-    /// What the node says.
+    /// What the node or the API server says.
     pub message: String,
 }
 

@@ -15,8 +15,17 @@ use stowage_telemetry::ControllerMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How long others wait after our last renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How long renewing may fail before the work is given up.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How long work may take to end once the lease is lost.
-const ENDING: Duration = Duration::from_secs(5);
+const ENDING: Duration = Duration::from_secs(4);
+/// How long the API server may take for one try.
+const REQUEST: Duration = Duration::from_secs(4);
+
+// Our work is over before anybody else's begins.
+const _: () = assert!(PATIENCE.as_secs() + ENDING.as_secs() < DURATION.as_secs());
 
 /// Settings of the election.
 #[derive(Clone, Debug)]
@@ -29,21 +38,21 @@ pub struct LeaseOptions {
     pub identity: String,
     /// How long others wait after our last renewal. Whole seconds.
     pub duration: Duration,
-    /// How long renewing may fail before the work is given up; shorter than `duration`.
+    /// How long renewing may fail before the work is given up; at least 5 s shorter than `duration`.
     pub patience: Duration,
     /// Between two tries.
     pub retry: Duration,
 }
 
 impl LeaseOptions {
-    /// The usual times: 15 s, 10 s, 2 s.
+    /// The usual times: 15 s, 8 s, 2 s.
     pub fn new(namespace: String, name: String, identity: String) -> Self {
         Self {
             namespace,
             name,
             identity,
-            duration: Duration::from_secs(15),
-            patience: Duration::from_secs(10),
+            duration: DURATION,
+            patience: PATIENCE,
             retry: Duration::from_secs(2),
         }
     }
@@ -78,14 +87,14 @@ impl LeaderElection {
         stop: CancellationToken,
         work: impl Fn(CancellationToken) -> BoxFuture<'static, ()>,
     ) {
-        while self.acquire(&stop).await {
+        while let Some(renewed) = self.acquire(&stop).await {
             tracing::info!(lease = self.options.name, identity = self.options.identity, "leading");
             self.metrics.leads(true);
             let term = stop.child_token();
             let mut working = work(term.clone());
             let end = tokio::select! {
                 () = &mut working => End::Done,
-                () = self.renew_until_lost() => End::Lost,
+                () = self.renew_until_lost(renewed) => End::Lost,
             };
             term.cancel();
             self.metrics.leads(false);
@@ -108,38 +117,45 @@ impl LeaderElection {
         }
     }
 
-    /// Waits until the lease is ours; `false` when told to stop before.
-    async fn acquire(&mut self, stop: &CancellationToken) -> bool {
+    /// Waits until the lease is ours, and says since when; nothing when told to stop before.
+    async fn acquire(&mut self, stop: &CancellationToken) -> Option<Instant> {
         loop {
+            let asked = Instant::now();
             tokio::select! {
-                taken = self.take() => match taken {
-                    Ok(true) => return true,
-                    Ok(false) => {}
-                    Err(error) => tracing::warn!(%error, lease = self.options.name, "cannot ask for the lease"),
+                taken = tokio::time::timeout(REQUEST, self.take()) => match taken {
+                    Ok(Ok(true)) => return Some(asked),
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, lease = self.options.name, "cannot ask for the lease");
+                    }
+                    Err(_) => tracing::warn!("cannot ask for the lease: the API server does not answer"),
                 },
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => return None,
             }
             tokio::select! {
                 () = tokio::time::sleep(self.options.retry) => {}
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => return None,
             }
         }
     }
 
-    /// Ends when the lease is somebody else's, or could not be renewed for too long.
-    async fn renew_until_lost(&mut self) {
-        let mut renewed = Instant::now();
+    /// Ends when the lease is somebody else's, or could not be renewed for too long. What counts is when a renewal was sent:
+    /// others may have seen it from then on.
+    async fn renew_until_lost(&mut self, mut renewed: Instant) {
+        let patience = self.options.patience;
         loop {
-            tokio::time::sleep(self.options.retry).await;
-            let left = self.options.patience.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.take()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            let left = patience.saturating_sub(renewed.elapsed());
+            tokio::time::sleep(self.options.retry.min(left)).await;
+            let left = patience.saturating_sub(renewed.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            let asked = Instant::now();
+            match tokio::time::timeout(left.min(REQUEST), self.take()).await {
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease"),
                 Err(_) => tracing::warn!("cannot renew the lease: the API server does not answer"),
-            }
-            if renewed.elapsed() >= self.options.patience {
-                return;
             }
         }
     }
@@ -209,7 +225,8 @@ impl LeaderElection {
             won(self.leases.replace(&self.options.name, &PostParams::default(), &lease).await)
         };
         match tokio::time::timeout(self.options.retry, releasing).await {
-            Ok(Ok(_)) => tracing::info!(lease = self.options.name, "the lease is given away"),
+            Ok(Ok(true)) => tracing::info!(lease = self.options.name, "the lease is given away"),
+            Ok(Ok(false)) => tracing::info!(lease = self.options.name, "the lease is not ours to give away"),
             Ok(Err(error)) => tracing::warn!(%error, "cannot give the lease away"),
             Err(_) => tracing::warn!("cannot give the lease away: the API server does not answer"),
         }

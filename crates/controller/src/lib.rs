@@ -23,4 +23,5 @@ pub use csi::memory::{Memory, MemoryError};
 pub use csi::{Provisioner, ProvisionerOptions};
 pub use lease::{LeaderElection, LeaseOptions};
 pub use prefetch::PrefetchOptions;
-pub use resolve::{Policy, Resolver};
+pub use resolve::Resolver;
+pub use stowage_artifact::ReferencePolicy as Policy;

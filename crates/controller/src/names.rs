@@ -1,5 +1,7 @@
 //! Names and labels of what the controller makes.
 
+use std::collections::BTreeMap;
+
 use stowage_artifact::{Algorithm, Digest};
 
 /// The label of everything that belongs to Stowage.
@@ -10,7 +12,9 @@ pub(crate) const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 pub(crate) const ARTIFACT_LABEL: &str = "stowage.dev/cached-artifact";
 /// The label with the beginning of the digest that a pod is for.
 pub(crate) const DIGEST_LABEL: &str = "stowage.dev/digest";
-/// The annotation with all of it.
+/// The label that tells volumes apart which are made of one digest in different ways.
+pub(crate) const VOLUME_LABEL: &str = "stowage.dev/volume";
+/// The annotation with all of the digest.
 pub(crate) const DIGEST_ANNOTATION: &str = "stowage.dev/resolved-digest";
 
 /// The longest value of a label.
@@ -33,6 +37,16 @@ pub(crate) fn artifact_label(object: &str) -> String {
 pub(crate) fn digest_label(digest: &str) -> String {
     let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
     hex.chars().take(32).collect()
+}
+
+/// The value of [`VOLUME_LABEL`] for the attributes of a volume.
+pub(crate) fn volume_label(attributes: &BTreeMap<String, String>) -> String {
+    let mut bytes = Vec::new();
+    for text in attributes.iter().flat_map(|(key, value)| [key, value]) {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    Digest::of(Algorithm::Sha256, &bytes).hex()[..16].to_owned()
 }
 
 /// The name itself, or its beginning and a hash of all of it.
@@ -60,6 +74,23 @@ mod tests {
         assert!(daemon_set(&one).len() <= 57);
         assert_ne!(daemon_set(&one), daemon_set(&other));
         assert_ne!(artifact_label(&one), artifact_label(&other));
+    }
+
+    #[test]
+    fn each_attribute_makes_another_volume() {
+        let of = |pairs: &[(&str, &str)]| {
+            volume_label(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        let labels = [
+            of(&[("reference", "r/a@x")]),
+            of(&[("reference", "r/a@y")]),
+            of(&[("reference", "r/a@x"), ("include", "a")]),
+            of(&[("reference", "r/a@x"), ("includ", "ea")]),
+            of(&[("reference", "r/a@x"), ("subPath", "a")]),
+        ];
+        let different: std::collections::BTreeSet<&String> = labels.iter().collect();
+        assert_eq!(different.len(), labels.len());
+        assert!(labels.iter().all(|label| label.len() == 16));
     }
 
     #[test]

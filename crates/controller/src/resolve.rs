@@ -1,50 +1,29 @@
 //! From a reference to a digest and a size, with nothing fetched but documents.
 
+use std::collections::HashSet;
+
 use stowage_artifact::{
-    Descriptor, Digest, Document, LayoutError, LayoutMode, MAX_CONFIG_BYTES, Manifest, ManifestError,
-    PlanOptions, Platform, Reference, SelectError, VolumeAttributes, matches_name, needs_config, plan,
+    Descriptor, Digest, Document, IndexDepth, LayoutError, LayoutMode, MAX_CONFIG_BYTES, Manifest,
+    ManifestError, PlanOptions, Platform, PolicyError, Reference, ReferencePolicy, SelectError, TooDeep,
+    VolumeAttributes, needs_config, plan,
 };
 use stowage_registry::{Credential, RawManifest, Registry, RegistryError, Repository};
 
-/// How many indexes may lie within an index.
-const MAX_INDEX_DEPTH: usize = 3;
 /// How many manifests of one index are looked at where none is for this machine's platform.
 const MAX_CANDIDATES: usize = 16;
-
-/// The administrator's rules for references. The default allows everything.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// Globs over `registry/repository`; empty allows all. `*` matches across `/`.
-    pub allowed_registries: Vec<String>,
-    /// Refuse references without a digest.
-    pub require_digest: bool,
-}
-
-impl Policy {
-    fn check(&self, reference: &Reference) -> Result<(), ResolveError> {
-        let refuse = |reason: String| Err(ResolveError::Policy { reference: reference.to_string(), reason });
-        if self.require_digest && reference.digest().is_none() {
-            return refuse("a digest is required; write it as repository@sha256:…".to_owned());
-        }
-        let name = format!("{}/{}", reference.registry(), reference.repository());
-        let allowed = |globs: &[String]| globs.iter().any(|glob| matches_name(glob, &name));
-        if !self.allowed_registries.is_empty() && !allowed(&self.allowed_registries) {
-            return refuse(format!("{name} matches none of the allowed registries"));
-        }
-        Ok(())
-    }
-}
+/// How many manifests and indexes are read for one reference.
+const MAX_DOCUMENTS: usize = 32;
 
 /// Why a reference has no digest, or its artifact no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The administrator's policy says no.
-    #[error("{reference} is refused by this controller's policy: {reason}")]
+    #[error("{reference} is refused by this controller's policy: {rule}")]
     Policy {
         /// What was asked for.
         reference: String,
         /// Which rule.
-        reason: String,
+        rule: PolicyError,
     },
     /// The registry, while something was asked of it.
     #[error("{0}")]
@@ -66,6 +45,16 @@ pub enum ResolveError {
         reference: String,
         /// Indexes on the way.
         depth: usize,
+    },
+    /// Indexes with so many entries that no size was found among the first of them.
+    #[error(
+        "{reference} cannot be mounted: none of the first {read} documents behind its indexes is a manifest that can be read; choose one with `platform` or `variant`"
+    )]
+    TooManyDocuments {
+        /// What was asked for.
+        reference: String,
+        /// Documents that were read.
+        read: usize,
     },
     /// No entry of the index fits.
     #[error("{reference} cannot be mounted: {source}")]
@@ -93,7 +82,7 @@ pub struct Resolved {
     /// What the reference named: a manifest or an index.
     pub digest: Digest,
     /// Bytes of the volume's files, so far as the documents tell. Of an index that has nothing for this machine, those of
-    /// the largest of its manifests.
+    /// the largest of its manifests, among the first 32 documents.
     pub size: u64,
 }
 
@@ -101,19 +90,21 @@ pub struct Resolved {
 #[derive(Clone, Debug)]
 pub struct Resolver {
     registry: Registry,
-    policy: Policy,
+    policy: ReferencePolicy,
     platform: Platform,
 }
 
 impl Resolver {
     /// Asks through `registry`.
-    pub fn new(registry: Registry, policy: Policy) -> Self {
+    pub fn new(registry: Registry, policy: ReferencePolicy) -> Self {
         Self { registry, policy, platform: Platform::current() }
     }
 
     /// Refuses what the rules do not allow, without asking anybody.
     pub(crate) fn check(&self, reference: &Reference) -> Result<(), ResolveError> {
-        self.policy.check(reference)
+        self.policy
+            .check(reference)
+            .map_err(|rule| ResolveError::Policy { reference: reference.to_string(), rule })
     }
 
     /// The digest that the reference stands for now, and the size of the volume that the attributes make of it.
@@ -156,20 +147,31 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The size of the volume; the largest where an index leaves the choice to the node.
     async fn size(&mut self, digest: &Digest) -> Result<u64, ResolveError> {
-        let mut left: Vec<(Digest, Option<Descriptor>, usize)> = vec![(digest.clone(), None, 0)];
+        let mut left: Vec<(Digest, Option<Descriptor>, IndexDepth)> =
+            vec![(digest.clone(), None, IndexDepth::default())];
         let (mut largest, mut first_error) = (None, None);
+        let mut seen = HashSet::new();
         let mut forked = false;
         while let Some((digest, entry, depth)) = left.pop() {
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            if seen.len() > MAX_DOCUMENTS {
+                let error = ResolveError::TooManyDocuments { reference: self.name(), read: MAX_DOCUMENTS };
+                first_error.get_or_insert(error);
+                break;
+            }
             match self.one(&digest, entry, depth).await {
                 Ok(Found::Size(size)) => largest = largest.max(Some(size)),
-                Ok(Found::Entries(entries)) => {
+                Ok(Found::Entries(entries, depth)) => {
                     forked |= entries.len() > 1;
+                    // The first of them comes next.
                     left.extend(
-                        entries.into_iter().map(|entry| (entry.digest.clone(), Some(entry), depth + 1)),
+                        entries.into_iter().rev().map(|entry| (entry.digest.clone(), Some(entry), depth)),
                     );
                 }
                 // One manifest of several that cannot be mounted is a matter of the nodes that choose it.
-                Err(error) if forked && !matches!(error, ResolveError::Registry(_)) => {
+                Err(error) if forked && is_of_one_entry(&error) => {
                     first_error.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
@@ -186,24 +188,27 @@ impl Reader<'_> {
         &mut self,
         digest: &Digest,
         index_entry: Option<Descriptor>,
-        depth: usize,
+        depth: IndexDepth,
     ) -> Result<Found, ResolveError> {
-        match self.document(digest).await? {
-            Document::Manifest(manifest) => self.plan(&manifest, index_entry).await.map(Found::Size),
-            Document::Index(_) if depth > MAX_INDEX_DEPTH => {
-                Err(ResolveError::NestedIndex { reference: self.name(), depth })
+        let index = match self.document(digest).await? {
+            Document::Manifest(manifest) => return self.plan(&manifest, index_entry).await.map(Found::Size),
+            Document::Index(index) => index,
+        };
+        let too_deep =
+            |error: TooDeep| ResolveError::NestedIndex { reference: self.name(), depth: error.indexes };
+        let depth = depth.enter().map_err(too_deep)?;
+        let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
+        let entries = match index.select(platform.as_ref(), variant.as_ref(), self.platform) {
+            Ok(chosen) => vec![chosen.clone()],
+            // What this machine would take says nothing of the nodes, where nobody has asked for anything.
+            Err(SelectError::NoMatch { .. } | SelectError::Ambiguous { .. })
+                if platform.is_none() && variant.is_none() =>
+            {
+                index.candidates().take(MAX_CANDIDATES).cloned().collect()
             }
-            Document::Index(index) => {
-                let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
-                match index.select(platform.as_ref(), variant.as_ref(), self.platform) {
-                    Ok(chosen) => Ok(Found::Entries(vec![chosen.clone()])),
-                    Err(SelectError::NoMatch { .. }) if platform.is_none() && variant.is_none() => {
-                        Ok(Found::Entries(index.candidates().take(MAX_CANDIDATES).cloned().collect()))
-                    }
-                    Err(source) => Err(ResolveError::Select { reference: self.name(), source }),
-                }
-            }
-        }
+            Err(source) => return Err(ResolveError::Select { reference: self.name(), source }),
+        };
+        Ok(Found::Entries(entries, depth))
     }
 
     async fn plan(&self, manifest: &Manifest, index_entry: Option<Descriptor>) -> Result<u64, ResolveError> {
@@ -253,7 +258,23 @@ impl Reader<'_> {
 
 enum Found {
     Size(u64),
-    Entries(Vec<Descriptor>),
+    /// Those of an index, and where they are.
+    Entries(Vec<Descriptor>, IndexDepth),
+}
+
+/// Whether an error says something of one entry of an index, and nothing of the registry.
+fn is_of_one_entry(error: &ResolveError) -> bool {
+    match error {
+        // Of one entry that a registry does not have: a mirror that was filled for some platforms only.
+        ResolveError::Registry(RegistryError::NotFound { .. })
+        | ResolveError::Manifest { .. }
+        | ResolveError::NestedIndex { .. }
+        | ResolveError::Select { .. }
+        | ResolveError::Layout { .. } => true,
+        ResolveError::Registry(_) | ResolveError::Policy { .. } | ResolveError::TooManyDocuments { .. } => {
+            false
+        }
+    }
 }
 
 #[cfg(test)]
@@ -271,15 +292,5 @@ mod tests {
         for text in [pinned(&reference, &digest, true), pinned(&reference, &digest, false)] {
             assert_eq!(text.parse::<Reference>().unwrap().digest(), Some(&digest), "{text}");
         }
-    }
-
-    #[test]
-    fn policy_refuses_with_a_reason() {
-        let policy = Policy { allowed_registries: vec!["r.example/ok/*".to_owned()], require_digest: true };
-        let digest = format!("sha256:{}", "a".repeat(64));
-        let check = |text: &str| policy.check(&text.parse().unwrap()).map_err(|error| error.to_string());
-        assert_eq!(check(&format!("r.example/ok/a@{digest}")), Ok(()));
-        assert!(check("r.example/ok/a:v1").unwrap_err().contains("a digest is required"));
-        assert!(check(&format!("r.example/no/a@{digest}")).unwrap_err().contains("allowed registries"));
     }
 }

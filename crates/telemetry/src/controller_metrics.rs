@@ -42,8 +42,12 @@ pub struct ArtifactNumbers {
     pub pulling: u64,
     /// Some node cannot have it.
     pub failing: u64,
-    /// Its reference has no digest yet.
+    /// Its reference has no digest yet, or its spec cannot be read.
     pub unresolved: u64,
+    /// No node is meant.
+    pub no_nodes: u64,
+    /// The DaemonSet cannot be made: its name is taken, or the API server refuses it.
+    pub blocked: u64,
 }
 
 type Probe = Box<dyn Fn() -> ArtifactNumbers + Send + Sync>;
@@ -149,6 +153,8 @@ impl Series for ControllerMetrics {
                     ("pulling", now.pulling),
                     ("failing", now.failing),
                     ("unresolved", now.unresolved),
+                    ("no_nodes", now.no_nodes),
+                    ("blocked", now.blocked),
                 ] {
                     let gauge = inner.artifacts.get_or_create(&StateLabel { state });
                     gauge.set(i64::try_from(number).unwrap_or(i64::MAX));

@@ -52,7 +52,6 @@ pub use call::{Call, Look};
 pub use erofs::READ_AHEAD_KIB;
 pub use error::{Meaning, PublishError};
 pub use inspect::inspect;
-pub use policy::Policy;
 pub use progress::{Progress, Reading, Stage, human_bytes};
 pub use publish::wait_within;
 pub use pull::{PullRequest, Pulled};
@@ -60,6 +59,7 @@ pub use recover::Recovered;
 pub use request::{Access, PublishRequest, Published};
 pub use resolve::Resolved;
 pub use stats::{Abnormal, AbnormalKind, StatsError, VolumeStats};
+pub use stowage_artifact::ReferencePolicy as Policy;
 pub use unpublish::UnpublishError;
 pub use work::Work;
 

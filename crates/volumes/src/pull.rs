@@ -8,7 +8,6 @@ use stowage_artifact::{Digest, VolumeAttributes};
 use stowage_engine::OciLayoutSource;
 use stowage_registry::Renewable;
 
-use crate::Volumes;
 use crate::error::{PublishError, store_error};
 use crate::fetch::Brought;
 use crate::job::Job;
@@ -16,6 +15,7 @@ use crate::origin::{Origin, layout_error};
 use crate::progress::Progress;
 use crate::request::{Access, PublishRequest};
 use crate::resolve::Resolver;
+use crate::{Volumes, policy};
 
 /// What stands in the record of a pull where a volume has its capability.
 pub(crate) const CAPABILITY: &str = "pull";
@@ -91,7 +91,7 @@ impl Volumes {
         request: &PublishRequest,
     ) -> Result<Pulled, PublishError> {
         let inner = &self.inner;
-        inner.policy().check(&request.attributes.reference)?;
+        policy::check(&inner.policy(), &request.attributes.reference)?;
         job.progress.phase("resolving the reference");
         let resolver = Resolver {
             cache: Some(inner),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stowage_artifact::{
-    Descriptor, Digest, Document, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform, PullPolicy,
-    Reference, VolumeAttributes, needs_config, plan,
+    Descriptor, Digest, Document, IndexDepth, MAX_CONFIG_BYTES, Manifest, Plan, PlanOptions, Platform,
+    PullPolicy, Reference, VolumeAttributes, needs_config, plan,
 };
 use stowage_store::{Principal, ViewSpec};
 
@@ -14,8 +14,6 @@ use crate::error::{PublishError, store_error};
 use crate::origin::Origin;
 use crate::plans::PlanKey;
 
-/// How many indexes may lie within an index.
-const MAX_INDEX_DEPTH: usize = 3;
 /// How long a registry may take to say what a tag stands for that nobody waits to know.
 const CONFIRM_TAG: Duration = Duration::from_secs(10);
 
@@ -128,12 +126,17 @@ impl Resolver<'_> {
         trail: &mut Trail,
     ) -> Result<(Digest, Manifest, Option<Descriptor>), PublishError> {
         let reference = || self.attributes.reference.to_string();
-        let (mut digest, mut entry) = (digest.clone(), None);
-        for _ in 0..=MAX_INDEX_DEPTH {
+        let (mut digest, mut entry, mut depth) = (digest.clone(), None, IndexDepth::default());
+        loop {
             trail.documents.push(digest.clone());
             match self.document(&digest, trail).await? {
                 Document::Manifest(manifest) => return Ok((digest, manifest, entry)),
                 Document::Index(index) => {
+                    depth = depth.enter().map_err(|too_deep| PublishError::NestedIndex {
+                        reference: reference(),
+                        depth: too_deep.indexes,
+                        digest: digest.clone(),
+                    })?;
                     let (platform, variant) = (&self.attributes.platform, &self.attributes.variant);
                     let chosen = index
                         .select(platform.as_ref(), variant.as_ref(), self.platform)
@@ -147,7 +150,6 @@ impl Resolver<'_> {
                 }
             }
         }
-        Err(PublishError::NestedIndex { reference: reference(), depth: MAX_INDEX_DEPTH + 1, digest })
     }
 
     fn never(&self) -> bool {

@@ -110,6 +110,7 @@ fn resolve(error: &ResolveError) -> Code {
         ResolveError::Registry(error) => registry(error),
         ResolveError::Manifest { .. }
         | ResolveError::NestedIndex { .. }
+        | ResolveError::TooManyDocuments { .. }
         | ResolveError::Select { .. }
         | ResolveError::Layout { .. } => Code::InvalidArgument,
     }
@@ -161,9 +162,10 @@ pub(crate) fn label<T>(result: &Result<T, ControllerError>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use stowage_artifact::{AttributeError, Digest, ManifestError, SelectError};
+    use stowage_artifact::{AttributeError, Digest, LayoutError, ManifestError, PolicyError, SelectError};
 
     use super::*;
+    use crate::csi::memory::Memory;
 
     fn digest() -> Digest {
         format!("sha256:{}", "a".repeat(64)).parse().unwrap()
@@ -201,6 +203,21 @@ mod tests {
         ]
     }
 
+    fn docker_config() -> PullSecretError {
+        PullSecretError::DockerConfig { key: ".dockerconfigjson", reason: text() }
+    }
+
+    fn layout() -> LayoutError {
+        LayoutError::Encrypted { layer: text() }
+    }
+
+    /// A file that holds no memory.
+    fn memory() -> MemoryError {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{").unwrap();
+        Memory::open(file.path()).unwrap_err()
+    }
+
     fn kubernetes() -> ClusterError {
         let status = kube::core::Status::failure("no etcd", "InternalError").with_code(500);
         ClusterError::Api { what: text(), source: Box::new(kube::Error::Api(status.boxed())) }
@@ -233,17 +250,25 @@ mod tests {
                 Code::PermissionDenied,
             ),
             (CredentialError::Secret(PullSecretError::NoRegistry).into(), invalid),
+            (CredentialError::Secret(docker_config()).into(), invalid),
+            (CredentialError::Secret(PullSecretError::Incomplete { missing: "password" }).into(), invalid),
             (CredentialError::DockerConfig { path: "/x".into(), reason: text() }.into(), Code::Internal),
             (ControllerError::Busy(text()), Code::Aborted),
             (ControllerError::Conflict { name: text(), what: "parameters" }, Code::AlreadyExists),
             (ControllerError::Unknown(text()), Code::NotFound),
-            (ResolveError::Policy { reference: text(), reason: text() }.into(), Code::PermissionDenied),
+            (
+                ResolveError::Policy { reference: text(), rule: PolicyError::NoDigest }.into(),
+                Code::PermissionDenied,
+            ),
             (ResolveError::Manifest { reference: text(), source: ManifestError::BothKinds }.into(), invalid),
             (ResolveError::NestedIndex { reference: text(), depth: 4 }.into(), invalid),
+            (ResolveError::TooManyDocuments { reference: text(), read: 32 }.into(), invalid),
+            (ResolveError::Layout { reference: text(), source: layout() }.into(), invalid),
             (ResolveError::Select { reference: text(), source: SelectError::NoCandidates }.into(), invalid),
             (ClusterError::NoApiServer.into(), Code::FailedPrecondition),
             (ClusterError::NoClaim(text()).into(), Code::NotFound),
             (kubernetes().into(), Code::Internal),
+            (memory().into(), Code::Internal),
             (ControllerError::TooSlow { name: text(), budget: Duration::from_secs(45) }, Code::Internal),
             (ControllerError::Stopping, Code::Internal),
         ];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use stowage_artifact::{AttributeError, Reference, VolumeAttributes, matches_name};
+use stowage_artifact::{AttributeError, Reference, VolumeAttributes, covers_reference, covers_repository};
 
 const REFERENCE: &str = "reference";
 const ALLOWED_REFERENCES: &str = "allowedReferences";
@@ -147,20 +147,20 @@ impl Parameters {
 
     /// A claim must not aim the class's credentials at a host of its own.
     fn check(&self, reference: &Reference) -> Result<(), ParameterError> {
-        let name = format!("{}/{}", reference.registry(), reference.repository());
-        let whole = reference.to_string();
-        let covers = |glob: &String| matches_name(glob, &name) || matches_name(glob, &whole);
+        let covers = |glob: &String| covers_repository(glob, reference) || covers_reference(glob, reference);
         if self.allowed.is_empty() || self.allowed.iter().any(covers) {
             return Ok(());
         }
-        Err(ParameterError::NotAllowed { reference: whole, allowed: self.allowed.join(", ") })
+        Err(ParameterError::NotAllowed { reference: reference.to_string(), allowed: self.allowed.join(", ") })
     }
 }
 
 /// Whether the claim's author can say which host is asked: anything by an annotation, and the beginning by a name. After
 /// the host a claim's name or namespace has no character that could lead elsewhere.
 fn claim_chooses_the_host(parts: &[Part]) -> bool {
-    let host_is_written = matches!(parts.first(), Some(Part::Text(text)) if text.contains('/'));
+    // The slashes of a scheme, as in `ollama://`, stand before the host.
+    let after_scheme = |text: &str| text.split_once("://").map_or(text, |(_, rest)| rest).contains('/');
+    let host_is_written = matches!(parts.first(), Some(Part::Text(text)) if after_scheme(text));
     let annotated = parts.iter().any(|part| matches!(part, Part::Annotation(_)));
     let named = parts.iter().any(|part| matches!(part, Part::Name | Part::Namespace));
     annotated || (named && !host_is_written)
@@ -240,15 +240,19 @@ mod tests {
     fn a_reference_that_the_class_does_not_allow_is_refused() {
         let class = [
             ("reference", "${pvc.annotations['a']}"),
-            ("allowedReferences", "r.example/models/*\nr.example/one:v1"),
+            ("allowedReferences", "r.example/models/*\nr.example/one:v1 *.corp.example/models/*"),
         ];
         let with_claim = [&CLAIM[..], &class].concat();
         for (chosen, allowed) in [
             ("r.example/models/x:v1", true),
             ("r.example/one:v1", true),
+            ("eu.corp.example/models/x:v1", true),
+            ("evil.example/eu.corp.example/models/x:v1", false),
             ("r.example/one:v2", false),
             ("evil.example/models/x:v1", false),
             ("r.example.evil.example/models/x", false),
+            ("evil.example/r.example/models/x:v1", false),
+            ("evil.example/r.example/one:v1", false),
         ] {
             let found = reference(&with_claim, &[("a", chosen)]);
             assert_eq!(found.is_ok(), allowed, "{chosen}");
@@ -264,6 +268,9 @@ mod tests {
             ("${pvc.name}/m", false),
             ("r.example${pvc.name}/m", false),
             ("r.example/${pvc.annotations['a']}", false),
+            ("ollama://r.example/m/${pvc.name}", true),
+            ("ollama://${pvc.name}/a/b", false),
+            ("ollama://r.example${pvc.name}/a/b", false),
         ] {
             let found = parse(&[("reference", template)]);
             assert_eq!(found.is_ok(), bounded, "{template}");

@@ -93,7 +93,10 @@ impl Provisioner {
 
     /// Makes the volume, or finds the one that an earlier call has made.
     pub(crate) async fn create(&self, request: CreateVolumeRequest) -> Result<Volume, ControllerError> {
-        let name = name(request.name, "name")?;
+        let name = given(request.name, "name")?;
+        if name.len() > LONGEST_NAME {
+            return Err(ControllerError::LongName(name.len()));
+        }
         capability::check(&request.volume_capabilities)?;
         if request.volume_content_source.is_some() {
             return Err(ControllerError::ContentSource);
@@ -154,9 +157,22 @@ impl Provisioner {
         }
     }
 
+    /// The volume of that name that exists now: another replica may have deleted what this one remembers.
+    async fn existing(&self, name: &str) -> Result<Option<Made>, ControllerError> {
+        match &self.inner.cluster {
+            // Nothing was ever made with such a name.
+            _ if name.len() > LONGEST_NAME => Ok(None),
+            Cluster::None => Ok(self.inner.memory.get(name).await),
+            Cluster::Kubernetes { .. } => match self.inner.cluster.volume(name).await? {
+                Known::Ours(made) => Ok(Some(made)),
+                Known::Absent | Known::Foreign => Ok(None),
+            },
+        }
+    }
+
     /// Forgets the volume: there is nothing in a registry that would have to go with it.
     pub(crate) async fn delete(&self, request: DeleteVolumeRequest) -> Result<(), ControllerError> {
-        let name = name(request.volume_id, "volume_id")?;
+        let name = given(request.volume_id, "volume_id")?;
         let _taken = self.take(&name)?;
         Ok(self.inner.memory.forget(&name).await?)
     }
@@ -166,34 +182,34 @@ impl Provisioner {
         &self,
         request: ValidateVolumeCapabilitiesRequest,
     ) -> Result<ValidateVolumeCapabilitiesResponse, ControllerError> {
-        let name = name(request.volume_id, "volume_id")?;
+        let name = given(request.volume_id, "volume_id")?;
         if request.volume_capabilities.is_empty() {
             return Err(capability::CapabilityError::None.into());
         }
-        let known = self.within_budget(&name, self.known(&name)).await;
+        let known = self.within_budget(&name, self.existing(&name)).await;
         let made = match known {
             Ok(Some(made)) => made,
-            Ok(None) | Err(ControllerError::Conflict { .. }) => return Err(ControllerError::Unknown(name)),
+            Ok(None) => return Err(ControllerError::Unknown(name)),
             Err(error) => return Err(error),
         };
         let not = |message: String| ValidateVolumeCapabilitiesResponse { confirmed: None, message };
         if let Err(error) = capability::check(&request.volume_capabilities) {
             return Ok(not(error.to_string()));
         }
-        let other = request.volume_context.iter().find(|(key, value)| {
-            // The provisioner adds keys of its own.
-            key.split_once('/').is_none() && made.context.get(*key) != Some(*value)
-        });
+        let mut volume_context = request.volume_context;
+        // The provisioner adds keys of its own, of which nothing is known here.
+        volume_context.retain(|key, _| !key.contains('/'));
+        let other = volume_context.iter().find(|(key, value)| made.context.get(*key) != Some(*value));
         if let Some((key, _)) = other {
             return Ok(not(format!(
                 "volume {name} has another `{key}` in its context; use what it was made with"
             )));
         }
+        // What was not compared is not confirmed: a claim's own part of the parameters is not known any more.
         let confirmed = Confirmed {
-            volume_context: request.volume_context,
+            volume_context,
             volume_capabilities: request.volume_capabilities,
-            parameters: request.parameters,
-            mutable_parameters: request.mutable_parameters,
+            ..Confirmed::default()
         };
         Ok(ValidateVolumeCapabilitiesResponse { confirmed: Some(confirmed), message: String::new() })
     }
@@ -235,10 +251,6 @@ fn same(
     Ok(made)
 }
 
-fn name(name: String, field: &'static str) -> Result<String, ControllerError> {
-    match name.len() {
-        0 => Err(ControllerError::Missing(field)),
-        1..=LONGEST_NAME => Ok(name),
-        bytes => Err(ControllerError::LongName(bytes)),
-    }
+fn given(text: String, field: &'static str) -> Result<String, ControllerError> {
+    if text.is_empty() { Err(ControllerError::Missing(field)) } else { Ok(text) }
 }

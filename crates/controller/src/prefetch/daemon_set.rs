@@ -16,8 +16,8 @@ use stowage_artifact::VolumeAttributes;
 use super::{MANAGER, PrefetchOptions};
 use crate::crd::CachedArtifact;
 use crate::names::{
-    ARTIFACT_LABEL, COMPONENT_LABEL, DIGEST_ANNOTATION, DIGEST_LABEL, NAME_LABEL, artifact_label, daemon_set,
-    digest_label,
+    ARTIFACT_LABEL, COMPONENT_LABEL, DIGEST_ANNOTATION, DIGEST_LABEL, NAME_LABEL, VOLUME_LABEL,
+    artifact_label, daemon_set, digest_label, volume_label,
 };
 
 /// The user of the distroless images, which owns nothing on a node.
@@ -31,6 +31,15 @@ pub(crate) struct Pin {
     /// The reference by its digest.
     pub(crate) reference: String,
     pub(crate) digest: String,
+}
+
+impl Pin {
+    /// The attributes of the pods' volume: the object's, with the reference by its digest.
+    pub(crate) fn attributes(&self, attributes: &VolumeAttributes) -> BTreeMap<String, String> {
+        let mut map = attributes.canonical();
+        map.insert("reference".to_owned(), self.reference.clone());
+        map
+    }
 }
 
 /// The labels by which the pods of an object are found.
@@ -56,7 +65,9 @@ pub(crate) fn wanted(
     let mut own_labels = labels.clone();
     own_labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned());
     let mut pod_labels = labels.clone();
+    let volume = pin.attributes(attributes);
     pod_labels.insert(DIGEST_LABEL.to_owned(), digest_label(&pin.digest));
+    pod_labels.insert(VOLUME_LABEL.to_owned(), volume_label(&volume));
     let surge = i32::try_from(artifact.spec.max_concurrent_nodes.max(1)).unwrap_or(i32::MAX);
     DaemonSet {
         metadata: ObjectMeta {
@@ -83,7 +94,7 @@ pub(crate) fn wanted(
                     annotations: Some([(DIGEST_ANNOTATION.to_owned(), pin.digest.clone())].into()),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(artifact, attributes, pin, options)),
+                spec: Some(pod(artifact, volume, options)),
             },
             ..DaemonSetSpec::default()
         }),
@@ -92,12 +103,7 @@ pub(crate) fn wanted(
 }
 
 /// A pod that passes the restricted Pod Security Standard.
-fn pod(
-    artifact: &CachedArtifact,
-    attributes: &VolumeAttributes,
-    pin: &Pin,
-    options: &PrefetchOptions,
-) -> PodSpec {
+fn pod(artifact: &CachedArtifact, volume: BTreeMap<String, String>, options: &PrefetchOptions) -> PodSpec {
     let spec = &artifact.spec;
     let container = Container {
         name: "pause".to_owned(),
@@ -143,7 +149,7 @@ fn pod(
             csi: Some(CSIVolumeSource {
                 driver: options.driver_name.clone(),
                 read_only: Some(true),
-                volume_attributes: Some(pinned(attributes, pin)),
+                volume_attributes: Some(volume),
                 node_publish_secret_ref: secret
                     .map(|secret| LocalObjectReference { name: secret.name.clone() }),
                 fs_type: None,
@@ -152,13 +158,6 @@ fn pod(
         }]),
         ..PodSpec::default()
     }
-}
-
-/// The object's attributes with the reference by its digest.
-fn pinned(attributes: &VolumeAttributes, pin: &Pin) -> BTreeMap<String, String> {
-    let mut map = attributes.canonical();
-    map.insert("reference".to_owned(), pin.reference.clone());
-    map
 }
 
 fn small() -> ResourceRequirements {

@@ -1,15 +1,19 @@
 //! Keeps `CachedArtifact` objects true: a DaemonSet whose pods do nothing but mount the artifact.
 //!
-//! `resolution` finds the digest, `daemon_set` is the object that is applied, `nodes` reads what became of it,
-//! `status` puts both into conditions, and `reconcile` does it all in one step that can be repeated. What the
-//! DaemonSet's owner reference says is all the cleaning up there is: no finalizer.
+//! `resolution` finds the digest, `daemon_set` is the object that is applied, `placing` applies it, `nodes` reads what
+//! became of it, `status` puts all into conditions, and `reconcile` does it in one step that can be repeated. `pauses` and
+//! `slots` keep steps from asking too often and too much. What the DaemonSet's owner reference says is all the cleaning up
+//! there is: no finalizer.
 
 mod daemon_set;
 mod nodes;
 mod notes;
+mod pauses;
+mod placing;
 mod reconcile;
 mod resolution;
 mod run;
+mod slots;
 mod status;
 
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource as _};
 use super::MANAGER;
 use crate::crd::{CachedArtifact, CachedArtifactStatus};
 
-/// The longest message that an API server takes.
+/// The longest message that an API server takes, in bytes.
 const LONGEST_MESSAGE: usize = 1024;
 
 /// The conditions of which the change from `before` to `after` is worth an event. Progress within one reason is none.
@@ -56,7 +56,7 @@ fn event(artifact: &CachedArtifact, condition: &Condition, now: Timestamp) -> Ev
             field_path: None,
         },
         reason: Some(condition.reason.clone()),
-        message: Some(condition.message.chars().take(LONGEST_MESSAGE).collect()),
+        message: Some(beginning(&condition.message).to_owned()),
         type_: Some(if normal { "Normal" } else { "Warning" }.to_owned()),
         count: Some(1),
         first_timestamp: Some(Time(now)),
@@ -68,6 +68,15 @@ fn event(artifact: &CachedArtifact, condition: &Condition, now: Timestamp) -> Ev
         reporting_instance: Some(MANAGER.to_owned()),
         ..Event::default()
     }
+}
+
+/// As much of a message as an event may have.
+fn beginning(message: &str) -> &str {
+    let mut end = message.len().min(LONGEST_MESSAGE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
 }
 
 #[cfg(test)]
@@ -83,6 +92,14 @@ mod tests {
         set(&mut status, RESOLVED, resolved, None, Timestamp::UNIX_EPOCH);
         set(&mut status, CACHED, cached, None, Timestamp::UNIX_EPOCH);
         status
+    }
+
+    #[test]
+    fn a_message_is_cut_by_bytes_and_between_characters() {
+        for (message, bytes) in [("short".to_owned(), 5), ("…".repeat(500), 1023), ("x".repeat(2000), 1024)]
+        {
+            assert_eq!(beginning(&message).len(), bytes);
+        }
     }
 
     #[test]

@@ -6,24 +6,38 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
+use kube::api::GetParams;
+use kube::core::Request;
 use stowage_artifact::{Reference, VolumeAttributes};
 use stowage_registry::{RegistryError, credential_from_secret};
 
 use super::PrefetchOptions;
 use super::daemon_set::Pin;
-use super::status::{self, RESOLVED, Verdict};
+use super::status::Verdict;
 use crate::crd::{CachedArtifact, CachedArtifactStatus};
 use crate::resolve::ResolveError;
 
 /// What is known of the reference now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Resolution {
-    /// Nothing new: the pin of the status stays.
-    Kept,
     /// The registry has answered, or did not need to.
     Found { pin: Pin, size: Option<u64>, verdict: Verdict },
     /// No answer; what was pinned before stays.
-    Failed(Verdict),
+    Failed(Failure),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) verdict: Verdict,
+    /// How long the registry asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Resolution {
+    fn failed(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Failed(Failure { verdict: Verdict::no(reason, message), retry_after: None })
+    }
 }
 
 /// Which question there is for the registry.
@@ -46,9 +60,8 @@ pub(crate) fn question(
     let status = artifact.status.clone().unwrap_or_default();
     let same = status.requested_reference.as_deref() == Some(&*reference.to_string());
     let pinned = status.resolved_reference.as_deref().and_then(|text| text.parse::<Reference>().ok());
-    let Some(pinned) = pinned.filter(|_| same && status::holds(&status, RESOLVED)) else {
-        return Question::Digest;
-    };
+    // What the condition says is another matter: a spec that was broken for a while has lost nothing.
+    let Some(pinned) = pinned.filter(|_| same) else { return Question::Digest };
     if until_due(&status, reference, interval, now) == Some(Duration::ZERO) {
         return Question::Digest;
     }
@@ -81,35 +94,45 @@ enum Access {
     /// It may not read it.
     Denied,
     Missing,
+    /// What the API server sent is no secret.
+    Unreadable,
 }
 
-/// Asks the registry.
+/// Asks the registry, which has `patience` to answer.
 pub(crate) async fn resolve(
     artifact: &CachedArtifact,
     attributes: &VolumeAttributes,
     options: &PrefetchOptions,
+    patience: Duration,
 ) -> Result<Resolution, kube::Error> {
     let namespace = artifact.metadata.namespace.as_deref().unwrap_or_default();
     let secret = artifact.spec.pull_secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let (credential, denied) = match (access(namespace, secret, options).await?, secret) {
-        (Access::Missing, name) => {
-            let name = name.unwrap_or_default();
+    let name = secret.unwrap_or_default();
+    let (credential, denied) = match access(namespace, secret, options).await? {
+        Access::Missing => {
             let message = format!("there is no secret {name} in the namespace {namespace}; make it");
-            return Ok(Resolution::Failed(Verdict::no("SecretNotFound", message)));
+            return Ok(Resolution::failed("SecretNotFound", message));
         }
-        (Access::Open, _) => (None, false),
-        (Access::Denied, _) => (None, true),
-        (Access::Secret(secret), _) => match credential_from_secret(secret, &attributes.reference) {
+        Access::Unreadable => {
+            let message = format!("the secret {name} cannot be read as one; make it anew");
+            return Ok(Resolution::failed("InvalidSecret", message));
+        }
+        Access::Open => (None, false),
+        Access::Denied => (None, true),
+        Access::Secret(secret) => match credential_from_secret(secret, &attributes.reference) {
             Ok(credential) => (credential, false),
-            Err(error) => return Ok(Resolution::Failed(Verdict::no("InvalidSecret", error.to_string()))),
+            Err(error) => return Ok(Resolution::failed("InvalidSecret", error.to_string())),
         },
     };
-    let found = options.resolver.resolve(attributes, credential).await;
-    Ok(judge(
-        &attributes.reference,
-        found.map(|found| (Pin { reference: found.reference, digest: found.digest.to_string() }, found.size)),
-        denied,
-    ))
+    let asking = options.resolver.resolve(attributes, credential);
+    let Ok(found) = tokio::time::timeout(patience, asking).await else {
+        let (reference, seconds) = (&attributes.reference, patience.as_secs());
+        let message = format!("the registry of {reference} did not answer within {seconds} s");
+        return Ok(Resolution::failed("RegistryUnavailable", message));
+    };
+    let found =
+        found.map(|found| (Pin { reference: found.reference, digest: found.digest.to_string() }, found.size));
+    Ok(judge(&attributes.reference, found, denied))
 }
 
 /// What the registry's answer means; `denied` where it was asked without the secret that nodes have.
@@ -139,14 +162,32 @@ fn judge(reference: &Reference, found: Result<(Pin, u64), ResolveError>, denied:
                 "the reference has a digest; its size is unknown, because the controller may not read the pull secret",
             ),
         },
-        None if denied && private => Resolution::Failed(Verdict::no(
+        None if denied && private => Resolution::failed(
             "SecretAccessDenied",
             format!(
                 "the registry wants a credential for {reference}, and the controller may not read the pull secret in this namespace; write the reference with its digest, or have an administrator add the namespace to controller.secretNamespaces"
             ),
-        )),
-        _ => Resolution::Failed(Verdict::no(reason(&error), error.to_string())),
+        ),
+        _ => {
+            let retry_after = match &error {
+                ResolveError::Registry(error) => error.retry_after(),
+                _ => None,
+            };
+            let verdict = Verdict::no(reason(&error), without_countdown(error).to_string());
+            Resolution::Failed(Failure { verdict, retry_after })
+        }
     }
+}
+
+/// The same error in words that do not change with each try: a status that changes wakes us again.
+fn without_countdown(mut error: ResolveError) -> ResolveError {
+    if let ResolveError::Registry(
+        RegistryError::RateLimited { retry_after, .. } | RegistryError::Unavailable { retry_after, .. },
+    ) = &mut error
+    {
+        *retry_after = None;
+    }
+    error
 }
 
 /// One word for what went wrong; exhaustive on purpose.
@@ -167,6 +208,7 @@ fn reason(error: &ResolveError) -> &'static str {
         },
         ResolveError::Manifest { .. }
         | ResolveError::NestedIndex { .. }
+        | ResolveError::TooManyDocuments { .. }
         | ResolveError::Select { .. }
         | ResolveError::Layout { .. } => "InvalidArtifact",
     }
@@ -182,9 +224,14 @@ async fn access(
         return Ok(Access::Denied);
     }
     let secrets: Api<Secret> = Api::namespaced(options.client.clone(), namespace);
-    match secrets.get_opt(name).await {
-        Ok(Some(secret)) => Ok(Access::Secret(texts(secret))),
-        Ok(None) => Ok(Access::Missing),
+    let request = Request::new(secrets.resource_url()).get(name, &GetParams::default());
+    // Not `get_opt`: it logs a whole answer that it cannot decode, and this one is a secret.
+    match options.client.request_text(request.map_err(kube::Error::BuildRequest)?).await {
+        // Nor is the error of the decoder told, which repeats what it stumbles over.
+        Ok(text) => {
+            Ok(serde_json::from_str(&text).map_or(Access::Unreadable, |secret| Access::Secret(texts(secret))))
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Access::Missing),
         // Listed, and the RoleBinding is missing.
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(Access::Denied),
         Err(error) => Err(error),
@@ -202,6 +249,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use stowage_artifact::Digest;
 
+    use super::super::status::{self, RESOLVED};
     use super::*;
     use crate::crd::CachedArtifactSpec;
 
@@ -247,10 +295,14 @@ mod tests {
         changed.metadata.generation = Some(4);
         let pin: Reference = format!("r.example/a@{}", digest()).parse().unwrap();
         assert_eq!(question(&changed, &tag(), None, now()), Question::Size(pin));
-        let mut failed = resolved(1);
-        let status = failed.status.as_mut().unwrap();
-        status::set(status, RESOLVED, Verdict::no("NotFound", "x"), Some(3), now());
-        assert_eq!(question(&failed, &tag(), None, now()), Question::Digest);
+        let mut broken = resolved(1);
+        let status = broken.status.as_mut().unwrap();
+        status::set(status, RESOLVED, Verdict::no("InvalidSpec", "x"), Some(3), now());
+        assert_eq!(
+            question(&broken, &tag(), None, now()),
+            Question::None,
+            "what was answered stays answered"
+        );
         let new = CachedArtifact::new("llama", CachedArtifactSpec::default());
         assert_eq!(question(&new, &tag(), None, now()), Question::Digest);
     }
@@ -272,22 +324,33 @@ mod tests {
 
     #[test]
     fn without_the_secret_a_private_tag_is_denied_and_a_digest_goes_on() {
-        let Resolution::Failed(verdict) = judge(&tag(), private(), true) else { panic!() };
-        assert_eq!(verdict.reason, "SecretAccessDenied");
+        let Resolution::Failed(failure) = judge(&tag(), private(), true) else { panic!() };
+        assert_eq!(failure.verdict.reason, "SecretAccessDenied");
         let by_digest: Reference = format!("r.example/a@{}", digest()).parse().unwrap();
         let Resolution::Found { pin, size, verdict } = judge(&by_digest, private(), true) else { panic!() };
         assert_eq!((pin.digest, size, verdict.reason), (digest().to_string(), None, "DigestGiven"));
-        let Resolution::Failed(verdict) = judge(&by_digest, private(), false) else { panic!() };
-        assert_eq!(verdict.reason, "Unauthenticated");
-        let down = RegistryError::Unavailable {
-            what: "read manifest".to_owned(),
-            reason: "it says 503".to_owned(),
-            retry_after: None,
+        let Resolution::Failed(failure) = judge(&by_digest, private(), false) else { panic!() };
+        assert_eq!(failure.verdict.reason, "Unauthenticated");
+    }
+
+    #[test]
+    fn what_a_busy_registry_says_is_the_same_sentence_each_time() {
+        let failure_of = |seconds: Option<u64>| {
+            let (what, reason) = ("read manifest".to_owned(), "it says 503".to_owned());
+            let retry_after = seconds.map(Duration::from_secs);
+            let down = RegistryError::Unavailable { what, reason, retry_after };
+            let judged = judge(&tag(), Err(ResolveError::Registry(down)), true);
+            let Resolution::Failed(failure) = judged else { panic!() };
+            failure
         };
-        let Resolution::Failed(verdict) = judge(&tag(), Err(ResolveError::Registry(down)), true) else {
-            panic!()
-        };
-        assert_eq!(verdict.reason, "RegistryUnavailable");
-        assert!(verdict.message.contains("503"));
+        let (soon, late) = (failure_of(Some(3)), failure_of(Some(200)));
+        assert_eq!(
+            (soon.verdict.reason, soon.retry_after),
+            ("RegistryUnavailable", Some(Duration::from_secs(3)))
+        );
+        assert_eq!(late.retry_after, Some(Duration::from_secs(200)));
+        assert!(soon.verdict.message.contains("503"));
+        assert_eq!(soon.verdict, late.verdict);
+        assert_eq!(soon.verdict, failure_of(None).verdict);
     }
 }

@@ -55,6 +55,13 @@ pub(crate) fn set(
     status.conditions.sort_by(|one, other| other.type_.cmp(&one.type_));
 }
 
+/// Says of a condition that it is as true of this generation.
+pub(crate) fn renew(status: &mut CachedArtifactStatus, kind: &str, generation: Option<i64>) {
+    for condition in status.conditions.iter_mut().filter(|condition| condition.type_ == kind) {
+        condition.observed_generation = generation;
+    }
+}
+
 /// A condition by its name.
 pub(crate) fn find<'a>(status: &'a CachedArtifactStatus, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
@@ -107,6 +114,10 @@ mod tests {
         set(&mut status, RESOLVED, Verdict::yes("Resolved", "d"), Some(2), at(3));
         assert_eq!(find(&status, RESOLVED).unwrap().last_transition_time.0, at(3));
         assert!(holds(&status, RESOLVED) && !holds(&status, CACHED));
+        renew(&mut status, RESOLVED, Some(3));
+        let renewed = find(&status, RESOLVED).unwrap();
+        assert_eq!((renewed.observed_generation, renewed.last_transition_time.0), (Some(3), at(3)));
+        assert_eq!(find(&status, CACHED).unwrap().observed_generation, Some(1));
         let kinds: Vec<&str> = status.conditions.iter().map(|condition| &*condition.type_).collect();
         assert_eq!(kinds, [RESOLVED, CACHED], "one of each, always in this order");
     }

@@ -3,5 +3,6 @@
 
 #[path = "../../harness/api_server.rs"]
 mod api_server;
+mod indexes;
 mod plugin;
 mod volumes;

@@ -15,7 +15,7 @@ use stowage_csi_proto::csi::v1::{
     ValidateVolumeCapabilitiesRequest, VolumeContentSource,
 };
 use stowage_telemetry::Series as _;
-use stowage_testkit::artifacts::{IndexEntry, index, oras_files};
+use stowage_testkit::artifacts::oras_files;
 use stowage_testkit::{BlobData, Fault, Registry, Target};
 use tonic::Code;
 
@@ -229,26 +229,6 @@ async fn a_limit_below_the_artifact_is_out_of_range() {
 }
 
 #[tokio::test]
-async fn an_index_without_this_machines_platform_is_as_large_as_its_largest_manifest() {
-    let registry = Registry::builder().start().await.unwrap();
-    let of = |seed, size| oras_files([("model.gguf", BlobData::generated(seed, size))]).build().unwrap();
-    let both = index([
-        IndexEntry::new(of(1, 1000)).platform("linux/s390x"),
-        IndexEntry::new(of(2, 5000)).platform("linux/riscv64"),
-    ]);
-    let digest = registry.push("models/llama", Some("v1"), &both);
-    let plugin = Builder::default().start().await;
-    let reference = registry.reference("models/llama", "v1");
-    let volume = plugin.create(asks(&reference)).await.unwrap();
-    assert_eq!(volume.capacity_bytes, 5000);
-    assert_eq!(volume.volume_context["reference"], registry.pinned("models/llama", &digest));
-    let chosen = [("reference", &*reference), ("platform", "linux/s390x")];
-    assert_eq!(plugin.create(request("pvc-2", &chosen)).await.unwrap().capacity_bytes, 1000);
-    let neither = [("reference", &*reference), ("platform", "linux/arm64")];
-    assert_eq!(plugin.create(request("pvc-3", &neither)).await.unwrap_err().0, Code::InvalidArgument);
-}
-
-#[tokio::test]
 async fn a_name_is_one_volume_until_it_is_deleted() {
     let (registry, _) = registry().await;
     push(&registry, "v2", 2);
@@ -268,7 +248,9 @@ async fn a_name_is_one_volume_until_it_is_deleted() {
     plugin.controller().delete_volume(delete("pvc-1")).await.unwrap();
     plugin.create(asks(&other)).await.unwrap();
     // What is unknown is gone already.
-    plugin.controller().delete_volume(delete("pvc-9")).await.unwrap();
+    for id in ["pvc-9", &"x".repeat(200)] {
+        plugin.controller().delete_volume(delete(id)).await.unwrap();
+    }
     assert_eq!(
         plugin.controller().delete_volume(delete("")).await.unwrap_err().code(),
         Code::InvalidArgument
@@ -365,8 +347,11 @@ async fn capabilities_are_confirmed_for_volumes_that_exist() {
     let mut with_context = validate("pvc-1");
     with_context.volume_context.clone_from(&volume.volume_context);
     with_context.volume_context.insert("storage.kubernetes.io/csiProvisionerIdentity".into(), "1".into());
+    with_context.parameters.insert("reference".into(), "r.example/never:compared".into());
     let confirmed = ask(with_context.clone()).await.unwrap().confirmed.unwrap();
     assert_eq!(confirmed.volume_capabilities, with_context.volume_capabilities);
+    assert_eq!(confirmed.volume_context, volume.volume_context, "only what was compared is confirmed");
+    assert!(confirmed.parameters.is_empty() && confirmed.mutable_parameters.is_empty());
     with_context.volume_context.insert("reference".into(), "r.example/other:v1".into());
     let other = ask(with_context).await.unwrap();
     assert!(other.confirmed.is_none() && other.message.contains("`reference`"), "{}", other.message);
@@ -375,6 +360,7 @@ async fn capabilities_are_confirmed_for_volumes_that_exist() {
     let refused = ask(writers).await.unwrap();
     assert!(refused.confirmed.is_none() && refused.message.contains("MULTI_NODE_MULTI_WRITER"));
     assert_eq!(ask(validate("pvc-9")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(ask(validate(&"x".repeat(200))).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(ask(validate("")).await.unwrap_err().code(), Code::InvalidArgument);
     let nothing = ValidateVolumeCapabilitiesRequest { volume_capabilities: Vec::new(), ..validate("pvc-1") };
     assert_eq!(ask(nothing).await.unwrap_err().code(), Code::InvalidArgument);
@@ -424,6 +410,23 @@ async fn what_the_memory_has_lost_the_persistent_volume_says() {
     let (code, message) = plugin.create(asks(&reference)).await.unwrap_err();
     assert_eq!(code, Code::Internal, "{message}");
     assert_eq!(registry.traffic().requests().len(), 0, "a volume that exists is not resolved again");
+    plugin.ended().await;
+    calls.await.unwrap().done().await;
+}
+
+#[tokio::test]
+async fn what_another_replica_has_deleted_is_not_confirmed() {
+    let (registry, _) = registry().await;
+    let (client, mut server) = pair();
+    let plugin = Builder { client: Some(client), ..Builder::default() }.start().await;
+    let calls = tokio::spawn(async move {
+        server.absent(Method::GET, VOLUME).await;
+        server.absent(Method::GET, VOLUME).await;
+        server
+    });
+    plugin.create(asks(&registry.reference("models/llama", "v1"))).await.unwrap();
+    let gone = plugin.controller().validate_volume_capabilities(validate("pvc-1")).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
     plugin.ended().await;
     calls.await.unwrap().done().await;
 }

@@ -51,7 +51,7 @@ pub(crate) struct ControllerArgs {
     /// This replica's name in the Lease [default: the host's]
     #[arg(long, env = "STOWAGE_IDENTITY", value_name = "NAME")]
     pub(crate) identity: Option<String>,
-    /// Only references whose registry/repository matches one of these globs
+    /// Only references whose registry/repository one of these globs covers; without a `/`, a glob is for the host alone
     #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
     pub(crate) allowed_registries: Vec<String>,
     /// Refuse references without a digest

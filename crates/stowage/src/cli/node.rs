@@ -50,7 +50,7 @@ pub(crate) struct NodeArgs {
     /// Volumes that may be on their way at the same time
     #[arg(long, env = "STOWAGE_MAX_PENDING_VOLUMES", default_value_t = MAX_PENDING_VOLUMES, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) max_pending_volumes: u64,
-    /// Only references whose registry/repository matches one of these globs
+    /// Only references whose registry/repository one of these globs covers; without a `/`, a glob is for the host alone
     #[arg(long, env = "STOWAGE_ALLOWED_REGISTRIES", value_delimiter = ',', value_name = "GLOB")]
     pub(crate) allowed_registries: Vec<String>,
     /// Refuse references without a digest

@@ -1,18 +1,22 @@
 //! Steps against an API server that is written down call by call, and a registry that answers.
 
+mod asking;
+mod refusals;
+mod secrets;
+
 use http::Method;
+use kube::runtime::{reflector, watcher};
 use serde_json::{Value, json};
 use stowage_artifact::Digest;
 use stowage_registry::{Backoff, PlainHttp, RegistryOptions};
 use stowage_testkit::{BlobData, Registry, artifacts};
 
 use super::*;
+use crate::Policy;
 use crate::api_server::{ApiServer, pair};
-use crate::names::digest_label;
-use crate::resolve::{Policy, Resolver};
+use crate::resolve::Resolver;
 
 const SET: &str = "/apis/apps/v1/namespaces/team/daemonsets/stowage-prefetch-llama";
-const PODS: &str = "/api/v1/namespaces/team/pods";
 const EVENTS: &str = "/api/v1/namespaces/team/events";
 const STATUS: &str = "/apis/stowage.dev/v1alpha1/namespaces/team/cachedartifacts/llama/status";
 const SECRET: &str = "/api/v1/namespaces/team/secrets/pull";
@@ -40,6 +44,11 @@ fn object(spec: Value, status: Option<Value>) -> Value {
     })
 }
 
+/// The reference of the pods' volumes.
+fn tagged(registry: &Registry, digest: &Digest) -> String {
+    format!("{}@{digest}", registry.reference("models/llama", "v1"))
+}
+
 fn spec_of(reference: &str) -> Value {
     json!({ "volumeAttributes": { "reference": reference, "include": "*.gguf" } })
 }
@@ -55,41 +64,78 @@ fn set(wanted: &Value, desired: u32, ready: u32) -> Value {
     set
 }
 
-fn pod(uid: &str, node: &str, digest: &Digest, ready: bool) -> Value {
+/// The label of the pods that this DaemonSet makes.
+fn volume_of(set: &Value) -> String {
+    set["spec"]["template"]["metadata"]["labels"]["stowage.dev/volume"].as_str().unwrap().to_owned()
+}
+
+fn pod(uid: &str, node: &str, volume: &str, ready: bool) -> Value {
     json!({
-        "metadata": { "name": uid, "uid": uid, "labels": { "stowage.dev/digest": digest_label(digest.as_str()) } },
+        "metadata": {
+            "name": uid, "namespace": "team", "uid": uid,
+            "labels": { "stowage.dev/cached-artifact": "llama", "stowage.dev/volume": volume },
+        },
         "spec": { "nodeName": node, "containers": [] },
         "status": { "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] },
     })
+}
+
+/// A watch that has seen these pods.
+fn watched(pods: &[Value]) -> Store<Pod> {
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for pod in pods {
+        let pod = serde_json::from_value(pod.clone()).unwrap();
+        writer.apply_watcher_event(&watcher::Event::InitApply(pod));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    store
 }
 
 fn list(kind: &str, items: &[Value]) -> Value {
     json!({ "apiVersion": "v1", "kind": kind, "metadata": {}, "items": items })
 }
 
-/// Takes one step with a client that nobody else has.
+/// What steps need, with a client that nobody else has.
+fn context(secret_namespaces: &[&str], pods: &[Value]) -> (Context, ApiServer) {
+    let (client, server) = pair();
+    let options = RegistryOptions {
+        plain_http: PlainHttp { loopback: true, hosts: Vec::new() },
+        tries: 2,
+        backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(2) },
+        ..RegistryOptions::default()
+    };
+    let registry = stowage_registry::Registry::new(options).unwrap();
+    let options = PrefetchOptions {
+        client,
+        resolver: Resolver::new(registry, Policy::default()),
+        driver_name: "csi.stowage.dev".to_owned(),
+        image: "ghcr.io/stowage-dev/stowage:test".to_owned(),
+        secret_namespaces: secret_namespaces.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    (Context::new(options, ControllerMetrics::new(), watched(pods)), server)
+}
+
+/// A step on its way.
 struct Stepped(tokio::task::JoinHandle<Result<Action, ReconcileError>>);
 
 impl Stepped {
+    /// The only step of a controller that sees no pods.
     fn start(object: Value, secret_namespaces: &[&str]) -> (Self, ApiServer) {
-        let (client, server) = pair();
-        let options = RegistryOptions {
-            plain_http: PlainHttp { loopback: true, hosts: Vec::new() },
-            tries: 2,
-            backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(2) },
-            ..RegistryOptions::default()
-        };
-        let registry = stowage_registry::Registry::new(options).unwrap();
-        let options = PrefetchOptions {
-            client,
-            resolver: Resolver::new(registry, Policy::default()),
-            driver_name: "csi.stowage.dev".to_owned(),
-            image: "ghcr.io/stowage-dev/stowage:test".to_owned(),
-            secret_namespaces: secret_namespaces.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let context = Arc::new(Context { options, metrics: ControllerMetrics::new() });
-        let artifact = Arc::new(serde_json::from_value(object).unwrap());
-        (Self(tokio::spawn(async move { reconcile(artifact, context).await })), server)
+        let (context, server) = context(secret_namespaces, &[]);
+        (Self::with(object, &Arc::new(context)), server)
+    }
+
+    /// The only step of a controller that sees these pods.
+    fn among(object: Value, pods: &[Value]) -> (Self, ApiServer) {
+        let (context, server) = context(&[], pods);
+        (Self::with(object, &Arc::new(context)), server)
+    }
+
+    /// One step of several.
+    fn with(object: Value, context: &Arc<Context>) -> Self {
+        let (artifact, context) = (Arc::new(serde_json::from_value(object).unwrap()), Arc::clone(context));
+        Self(tokio::spawn(async move { reconcile(artifact, context).await }))
     }
 
     /// The step has ended, and has asked for nothing more.
@@ -143,8 +189,6 @@ async fn a_new_object_gets_a_daemon_set_that_is_pinned_and_restricted() {
     server.absent(Method::GET, SET).await;
     let apply = server.answer(Method::PATCH, SET, 200, json!({ "metadata": { "generation": 1 } })).await;
     assert!(apply.query.contains("force=true") && apply.query.contains("fieldManager=stowage-controller"));
-    let pods = server.answer(Method::GET, PODS, 200, list("PodList", &[])).await;
-    assert!(pods.query.contains("stowage.dev/cached-artifact=llama"), "{}", pods.query);
     let (status, reasons) = told(&mut server, &object, 1).await;
     step.end(server).await.unwrap();
 
@@ -174,7 +218,8 @@ async fn a_new_object_gets_a_daemon_set_that_is_pinned_and_restricted() {
     let csi = &pod["volumes"][0]["csi"];
     assert_eq!((&csi["driver"], &csi["readOnly"]), (&json!("csi.stowage.dev"), &json!(true)));
     assert_eq!(csi["nodePublishSecretRef"]["name"], "pull");
-    assert_eq!(csi["volumeAttributes"]["reference"], registry.pinned("models/llama", &digest));
+    // With the tag that was asked for: a node may answer for it, once its registry has confirmed it.
+    assert_eq!(csi["volumeAttributes"]["reference"], tagged(&registry, &digest));
     assert_eq!(csi["volumeAttributes"]["include"], "*.gguf");
 
     assert_eq!(status["observedGeneration"], 2);
@@ -194,7 +239,6 @@ async fn settled(registry: &Registry, digest: &Digest) -> (Value, Value) {
     server.absent(Method::GET, SET).await;
     let wanted =
         server.answer(Method::PATCH, SET, 200, json!({ "metadata": { "generation": 1 } })).await.body;
-    server.answer(Method::GET, PODS, 200, list("PodList", &[])).await;
     let (status, _) = told(&mut server, &object(spec.clone(), None), 1).await;
     step.end(server).await.unwrap();
     assert_eq!(status["resolvedDigest"], digest.to_string());
@@ -207,11 +251,11 @@ async fn it_is_cached_when_all_nodes_are_ready_and_then_nothing_is_written() {
     let (object, wanted) = settled(&registry, &digest).await;
     registry.traffic().reset();
     let set = set(&wanted, 2, 2);
-    let pods = list("PodList", &[pod("1", "n1", &digest, true), pod("2", "n2", &digest, true)]);
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
+    let volume = volume_of(&wanted);
+    let pods = [pod("1", "n1", &volume, true), pod("2", "n2", &volume, true)];
+    let (step, mut server) = Stepped::among(object.clone(), &pods);
     server.answer(Method::GET, SET, 200, set.clone()).await;
     server.answer(Method::PATCH, SET, 200, set.clone()).await;
-    server.answer(Method::GET, PODS, 200, pods.clone()).await;
     let (status, reasons) = told(&mut server, &object, 1).await;
     step.end(server).await.unwrap();
     assert_eq!(status["nodes"], json!({ "desired": 2, "updated": 2, "ready": 2, "failed": 0 }));
@@ -220,10 +264,9 @@ async fn it_is_cached_when_all_nodes_are_ready_and_then_nothing_is_written() {
 
     let mut object = object;
     object["status"] = status;
-    let (step, mut server) = Stepped::start(object, &[]);
+    let (step, mut server) = Stepped::among(object, &pods);
     server.answer(Method::GET, SET, 200, set.clone()).await;
     server.answer(Method::PATCH, SET, 200, set).await;
-    server.answer(Method::GET, PODS, 200, pods).await;
     let action = step.end(server).await.unwrap();
     assert_eq!(action, Action::requeue(SELDOM));
     assert_eq!(registry.traffic().requests().len(), 0, "the registry was asked again");
@@ -234,21 +277,28 @@ async fn why_nodes_do_not_have_it_comes_from_the_events_of_their_pods() {
     let (registry, digest) = registry().await;
     let (object, wanted) = settled(&registry, &digest).await;
     let set = set(&wanted, 3, 1);
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
+    let volume = volume_of(&wanted);
+    let pods =
+        [pod("1", "n1", &volume, true), pod("2", "n2", &volume, false), pod("3", "n3", &volume, false)];
+    let (step, mut server) = Stepped::among(object.clone(), &pods);
     server.answer(Method::GET, SET, 200, set.clone()).await;
     server.answer(Method::PATCH, SET, 200, set).await;
-    let pods =
-        [pod("1", "n1", &digest, true), pod("2", "n2", &digest, false), pod("3", "n3", &digest, false)];
-    server.answer(Method::GET, PODS, 200, list("PodList", &pods)).await;
     let event = json!({
         "metadata": { "name": "e" }, "involvedObject": { "kind": "Pod", "uid": "2" }, "type": "Warning",
         "reason": "ArtifactNoSpace", "message": "cannot pull r: 9 bytes needed, 1 free",
         "lastTimestamp": "2026-01-01T00:00:00Z",
     });
-    let events = server.answer(Method::GET, EVENTS, 200, list("EventList", &[event])).await;
-    assert!(events.query.contains("involvedObject.kind=Pod,type=Warning"), "{}", events.query);
+    let mut first = list("EventList", &[]);
+    first["metadata"]["continue"] = json!("page-2");
+    let ours = server.answer(Method::GET, EVENTS, 200, first).await;
+    assert!(ours.query.contains("involvedObject.kind=Pod,source=stowage"), "{}", ours.query);
+    let next = server.answer(Method::GET, EVENTS, 200, list("EventList", &[event])).await;
+    assert!(next.query.contains("continue=page-2"), "{}", next.query);
+    // Of the pod on n3 the plugin has said nothing.
+    let kubelets = server.answer(Method::GET, EVENTS, 200, list("EventList", &[])).await;
+    assert!(kubelets.query.contains("involvedObject.kind=Pod,reason=FailedMount"), "{}", kubelets.query);
     let (status, reasons) = told(&mut server, &object, 1).await;
-    assert_eq!(step.end(server).await.unwrap(), Action::requeue(LOOK_AGAIN));
+    assert_eq!(step.end(server).await.unwrap(), Action::requeue(LOOK_AGAIN[0]));
     assert_eq!(status["nodes"], json!({ "desired": 3, "updated": 3, "ready": 1, "failed": 1 }));
     let failure = json!({ "node": "n2", "reason": "ArtifactNoSpace", "message": "cannot pull r: 9 bytes needed, 1 free" });
     assert_eq!(status["failures"], json!([failure]));
@@ -262,7 +312,7 @@ async fn a_tag_that_is_not_there_makes_no_daemon_set() {
     let object = object(spec_of(&registry.reference("models/llama", "v9")), None);
     let (step, mut server) = Stepped::start(object.clone(), &[]);
     let (status, reasons) = told(&mut server, &object, 2).await;
-    assert_eq!(step.end(server).await.unwrap(), Action::requeue(ASK_AGAIN));
+    assert_eq!(step.end(server).await.unwrap(), Action::requeue(ASK_AGAIN[0]));
     assert_eq!(condition(&status, "Resolved")["reason"], "NotFound");
     assert_eq!(condition(&status, "Cached")["reason"], "NotResolved");
     assert_eq!(status["resolvedDigest"], Value::Null);
@@ -275,113 +325,18 @@ async fn nodes_keep_what_they_have_while_the_registry_does_not_answer() {
     let (mut object, wanted) = settled(&registry, &digest).await;
     object["spec"]["volumeAttributes"]["reference"] = json!(registry.reference("models/llama", "v9"));
     let set = set(&wanted, 1, 1);
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
+    let (step, mut server) = Stepped::among(object.clone(), &[pod("1", "n1", &volume_of(&wanted), true)]);
     server.answer(Method::GET, SET, 200, set.clone()).await;
     let apply = server.answer(Method::PATCH, SET, 200, set).await;
-    server.answer(Method::GET, PODS, 200, list("PodList", &[pod("1", "n1", &digest, true)])).await;
     let (status, reasons) = told(&mut server, &object, 2).await;
     step.end(server).await.unwrap();
     let attributes = &apply.body["spec"]["template"]["spec"]["volumes"][0]["csi"]["volumeAttributes"];
-    assert_eq!(attributes["reference"], registry.pinned("models/llama", &digest));
+    assert_eq!(attributes["reference"], tagged(&registry, &digest));
     let resolved = condition(&status, "Resolved");
     assert_eq!((&resolved["status"], &resolved["reason"]), (&json!("False"), &json!("NotFound")));
     assert!(resolved["message"].as_str().unwrap().contains(&digest.to_string()), "{resolved}");
     assert_eq!(condition(&status, "Cached")["status"], "True");
     assert_eq!(reasons, ["Warning NotFound", "Normal Cached"]);
-}
-
-/// A registry that lets nobody in without the password.
-async fn private() -> (Registry, Digest) {
-    fill(Registry::builder().basic("robot", "hunter2").start().await.unwrap())
-}
-
-fn with_secret(reference: &str) -> Value {
-    json!({ "volumeAttributes": { "reference": reference }, "pullSecretRef": { "name": "pull" } })
-}
-
-#[tokio::test]
-async fn a_private_tag_wants_a_secret_that_the_controller_may_read() {
-    let (registry, digest) = private().await;
-    let spec = with_secret(&registry.reference("models/llama", "v1"));
-    let object = object(spec, None);
-    let (step, mut server) = Stepped::start(object.clone(), &["other"]);
-    let (status, reasons) = told(&mut server, &object, 2).await;
-    step.end(server).await.unwrap();
-    assert_eq!(condition(&status, "Resolved")["reason"], "SecretAccessDenied");
-    assert_eq!(reasons[0], "Warning SecretAccessDenied");
-
-    let config = json!({ "auths": { registry.host(): { "username": "robot", "password": "hunter2" } } });
-    let secret = json!({
-        "metadata": { "name": "pull" },
-        "data": { ".dockerconfigjson": base64_of(&config.to_string()) },
-    });
-    let (step, mut server) = Stepped::start(object.clone(), &["team"]);
-    server.answer(Method::GET, SECRET, 200, secret).await;
-    server.absent(Method::GET, SET).await;
-    server.answer(Method::PATCH, SET, 200, json!({ "metadata": { "generation": 1 } })).await;
-    server.answer(Method::GET, PODS, 200, list("PodList", &[])).await;
-    let (status, _) = told(&mut server, &object, 1).await;
-    step.end(server).await.unwrap();
-    assert_eq!(status["resolvedDigest"], digest.to_string());
-    assert!(!status.to_string().contains("hunter2"));
-}
-
-#[tokio::test]
-async fn a_private_digest_goes_on_without_the_secret() {
-    let (registry, digest) = private().await;
-    let pinned = registry.pinned("models/llama", &digest);
-    let object = object(with_secret(&pinned), None);
-    // Listed, and the RoleBinding is missing.
-    let (step, mut server) = Stepped::start(object.clone(), &["team"]);
-    server.refuse(Method::GET, SECRET, 403, "Forbidden").await;
-    server.absent(Method::GET, SET).await;
-    let apply = server.answer(Method::PATCH, SET, 200, json!({ "metadata": { "generation": 1 } })).await;
-    server.answer(Method::GET, PODS, 200, list("PodList", &[])).await;
-    let (status, _) = told(&mut server, &object, 1).await;
-    step.end(server).await.unwrap();
-    assert_eq!(condition(&status, "Resolved")["reason"], "DigestGiven");
-    assert_eq!((&status["resolvedReference"], &status["sizeBytes"]), (&json!(pinned), &Value::Null));
-    let csi = &apply.body["spec"]["template"]["spec"]["volumes"][0]["csi"];
-    assert_eq!(csi["nodePublishSecretRef"]["name"], "pull");
-}
-
-#[tokio::test]
-async fn a_secret_that_is_not_there_is_named() {
-    let (registry, _) = registry().await;
-    let object = object(with_secret(&registry.reference("models/llama", "v1")), None);
-    let (step, mut server) = Stepped::start(object.clone(), &["team"]);
-    server.absent(Method::GET, SECRET).await;
-    let (status, _) = told(&mut server, &object, 2).await;
-    step.end(server).await.unwrap();
-    let resolved = condition(&status, "Resolved");
-    assert_eq!(resolved["reason"], "SecretNotFound");
-    assert!(resolved["message"].as_str().unwrap().contains("secret pull"), "{resolved}");
-}
-
-#[tokio::test]
-async fn a_daemon_set_of_somebody_else_is_left_alone() {
-    let (registry, _) = registry().await;
-    let object = object(spec_of(&registry.reference("models/llama", "v1")), None);
-    let foreign = json!({ "metadata": { "ownerReferences": [
-        { "apiVersion": "v1", "kind": "X", "name": "x", "uid": "another" },
-    ] } });
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
-    server.answer(Method::GET, SET, 200, foreign).await;
-    let (status, reasons) = told(&mut server, &object, 2).await;
-    step.end(server).await.unwrap();
-    assert_eq!(condition(&status, "Cached")["reason"], "NameTaken");
-    assert_eq!(reasons, ["Normal Resolved", "Warning NameTaken"]);
-}
-
-#[tokio::test]
-async fn a_spec_that_is_none_is_told_and_not_tried_again() {
-    let object = object(json!({ "volumeAttributes": { "refrence": "x" } }), None);
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
-    let (status, _) = told(&mut server, &object, 1).await;
-    assert_eq!(step.end(server).await.unwrap(), Action::await_change());
-    let resolved = condition(&status, "Resolved");
-    assert_eq!(resolved["reason"], "InvalidSpec");
-    assert!(resolved["message"].as_str().unwrap().contains("refrence"), "{resolved}");
 }
 
 #[tokio::test]
@@ -411,23 +366,29 @@ async fn a_change_of_the_object_does_not_move_a_tag_that_was_resolved_for_good()
     object["metadata"]["generation"] = json!(3);
     object["spec"]["volumeAttributes"]["exclude"] = json!("*.md");
     let set = set(&wanted, 1, 1);
-    let ready = list("PodList", &[pod("1", "n1", &digest, true)]);
     for (online, size) in [(true, json!(SIZE)), (false, Value::Null)] {
         if !online {
             registry.go_offline().await;
         }
-        let (step, mut server) = Stepped::start(object.clone(), &[]);
+        // What is there is the old volume, of the same digest.
+        let (step, mut server) = Stepped::among(object.clone(), &[pod("1", "n1", &volume_of(&wanted), true)]);
         server.answer(Method::GET, SET, 200, set.clone()).await;
-        server.answer(Method::PATCH, SET, 200, set.clone()).await;
-        server.answer(Method::GET, PODS, 200, ready.clone()).await;
+        let applied = server.answer(Method::PATCH, SET, 200, set.clone()).await.body;
+        assert_ne!(volume_of(&applied), volume_of(&wanted));
         let (status, reasons) = told(&mut server, &object, 1).await;
         step.end(server).await.unwrap();
         assert_eq!((&status["resolvedDigest"], &status["sizeBytes"]), (&json!(digest.to_string()), &size));
-        assert_eq!(
-            (&status["observedGeneration"], &condition(&status, "Resolved")["status"]),
-            (&json!(3), &json!("True"))
-        );
-        assert_eq!(reasons, ["Normal Cached"]);
+        assert_eq!(status["observedGeneration"], 3);
+        for (kind, word) in [("Resolved", "True"), ("Cached", "False")] {
+            let condition = condition(&status, kind);
+            assert_eq!(
+                (&condition["status"], &condition["observedGeneration"]),
+                (&json!(word), &json!(3)),
+                "{kind}"
+            );
+        }
+        assert_eq!(reasons, ["Normal Pulling"]);
+        assert_eq!(status["nodes"]["ready"], 0, "a node that holds the old volume does not count");
     }
 }
 
@@ -440,23 +401,14 @@ async fn a_tag_that_has_moved_is_followed_after_the_interval() {
     let newer = artifacts::oras_files([("model.gguf", BlobData::generated(2, SIZE))]).build().unwrap();
     let moved = registry.push("models/llama", Some("v1"), &newer);
     let set = set(&wanted, 1, 1);
-    let (step, mut server) = Stepped::start(object.clone(), &[]);
+    let (step, mut server) = Stepped::among(object.clone(), &[pod("1", "n1", &volume_of(&wanted), true)]);
     server.answer(Method::GET, SET, 200, set.clone()).await;
     let apply = server.answer(Method::PATCH, SET, 200, set).await;
-    server.answer(Method::GET, PODS, 200, list("PodList", &[pod("1", "n1", &digest, true)])).await;
     let (status, reasons) = told(&mut server, &object, 2).await;
     step.end(server).await.unwrap();
     let attributes = &apply.body["spec"]["template"]["spec"]["volumes"][0]["csi"]["volumeAttributes"];
-    assert_eq!(attributes["reference"], registry.pinned("models/llama", &moved));
+    assert_eq!(attributes["reference"], tagged(&registry, &moved));
     assert_eq!(status["resolvedDigest"], moved.to_string());
     assert_eq!(status["nodes"]["ready"], 0, "the old digest does not count");
     assert_eq!(reasons, ["Normal Resolved", "Normal Pulling"]);
-}
-
-fn base64_of(text: &str) -> String {
-    serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec()))
-        .unwrap()
-        .as_str()
-        .unwrap()
-        .to_owned()
 }
