@@ -88,7 +88,8 @@ impl Engine {
                 id,
                 flight: None,
                 digest: request.digest,
-                progress: watch::Sender::new(Progress { done: 0, total: request.size }).subscribe(),
+                progress: watch::Sender::new(Progress { total: request.size, ..Progress::default() })
+                    .subscribe(),
                 outcome: Outcome::Known(Err(FetchError::ShuttingDown)),
             };
         }

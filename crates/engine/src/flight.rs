@@ -102,7 +102,7 @@ impl Flight {
                 wrong_mirrors: 0,
                 pass: CancellationToken::new(),
             }),
-            progress: watch::Sender::new(Progress { done: 0, total: size }),
+            progress: watch::Sender::new(Progress { total: size, ..Progress::default() }),
             changed: watch::Sender::new(()),
         }
     }
@@ -387,7 +387,7 @@ impl Flight {
 
     /// A pass begins with this much on disk.
     pub(crate) fn set_done(&self, done: u64) {
-        self.progress.send_replace(Progress { done, total: self.size });
+        self.progress.send_replace(Progress { done, resumed: done, total: self.size });
     }
 
     /// What had come is forgotten: it has shown nobody's access.

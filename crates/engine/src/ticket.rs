@@ -61,6 +61,8 @@ pub struct Fetched {
 pub struct Progress {
     /// Bytes on disk, resumed ones too.
     pub done: u64,
+    /// Of these, bytes that were on disk when the pass began; 0 while that is not known.
+    pub resumed: u64,
     /// Size of the blob.
     pub total: u64,
 }

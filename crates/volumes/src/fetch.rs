@@ -14,7 +14,7 @@ use crate::error::PublishError;
 use crate::grants::Scope;
 use crate::job::Job;
 use crate::origin::Origin;
-use crate::progress::BlobProgress;
+use crate::progress::{BlobProgress, BlobReading};
 use crate::publish::Missing;
 use crate::request::PublishRequest;
 use crate::resolve::Resolved;
@@ -86,7 +86,12 @@ impl Inner {
                 decode: need.decode(),
             });
             let watch = ticket.watch();
-            progress.push(Box::new(move || watch.borrow().done));
+            // Another pod's download may have brought a part already.
+            let before = watch.borrow().done;
+            progress.push(Box::new(move || {
+                let now = *watch.borrow();
+                BlobReading { done: now.done, resumed: now.resumed.max(before).min(now.done) }
+            }));
             let room = missing.room.get(&digest);
             let mut arrived = ticket.watch();
             downloads.push(async move {

@@ -7,7 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The progress of one blob, asked when somebody wants to know.
-pub(crate) type BlobProgress = Box<dyn Fn() -> u64 + Send + Sync>;
+pub(crate) type BlobProgress = Box<dyn Fn() -> BlobReading + Send + Sync>;
+
+/// How far one blob is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BlobReading {
+    /// Its bytes that are on the node.
+    pub(crate) done: u64,
+    /// Of these, the bytes that this pull found there.
+    pub(crate) resumed: u64,
+}
 
 /// The progress of one publish; cheap to clone, shared by the job and by whoever shows it.
 #[derive(Clone, Default)]
@@ -29,6 +38,16 @@ struct State {
     started: Option<Instant>,
     ended: Option<Instant>,
     running: Vec<BlobProgress>,
+}
+
+impl State {
+    /// All blobs that are on their way.
+    fn running(&self) -> BlobReading {
+        self.running.iter().map(|read| read()).fold(BlobReading::default(), |sum, blob| BlobReading {
+            done: sum.done + blob.done,
+            resumed: sum.resumed + blob.resumed,
+        })
+    }
 }
 
 /// How far a publish has come; it only goes forward. One that finds a healthy mount stays at the first.
@@ -76,13 +95,11 @@ impl Progress {
 
     /// Bytes begin to arrive: `total` in all, `present` of them on the node already.
     pub(crate) fn begin(&self, total: u64, present: u64, running: Vec<BlobProgress>) {
-        let resumed = running.iter().map(|done| done()).sum::<u64>();
         let mut state = self.lock();
         state.phase = "pulling";
         state.total = total;
         state.present = present;
         state.settled = present;
-        state.resumed = resumed;
         state.started = Some(Instant::now());
         state.running = running;
         drop(state);
@@ -95,6 +112,7 @@ impl Progress {
         state.phase = "mounting";
         state.settled = state.total;
         state.ended = Some(Instant::now());
+        state.resumed = state.running().resumed;
         state.running.clear();
         drop(state);
         self.reach(Stage::Mounting);
@@ -118,11 +136,13 @@ impl Progress {
     /// The numbers now.
     pub fn read(&self) -> Reading {
         let state = self.lock();
-        let done = state.settled + state.running.iter().map(|done| done()).sum::<u64>();
+        let running = state.running();
+        let done = state.settled + running.done;
         let until = state.ended.unwrap_or_else(Instant::now);
         let elapsed = state.started.map_or(Duration::ZERO, |started| until.duration_since(started));
         let seconds = elapsed.as_secs_f64();
-        let State { total, present, resumed, .. } = *state;
+        let State { total, present, .. } = *state;
+        let resumed = state.resumed + running.resumed;
         let here = present + resumed;
         #[expect(clippy::cast_sign_loss, reason = "a byte count over a positive time")]
         let rate = if seconds > 0.0 { (done.saturating_sub(here) as f64 / seconds) as u64 } else { 0 };
@@ -186,12 +206,14 @@ mod tests {
         assert_eq!(progress.describe(), "waiting");
         progress.phase("resolving");
         assert_eq!(progress.describe(), "resolving");
-        progress.begin(400, 100, vec![Box::new(|| 50), Box::new(|| 50)]);
-        assert_eq!(progress.read().done, 200);
+        let blob = || BlobReading { done: 50, resumed: 20 };
+        progress.begin(400, 100, vec![Box::new(blob), Box::new(blob)]);
+        let reading = progress.read();
+        assert_eq!((reading.done, reading.resumed), (200, 40));
         assert!(progress.describe().starts_with("200 B of 400 B (50 %)"), "{}", progress.describe());
         progress.complete();
         let reading = progress.read();
-        assert_eq!((reading.done, reading.present, reading.resumed), (400, 100, 100));
+        assert_eq!((reading.done, reading.present, reading.resumed), (400, 100, 40));
         assert_eq!(progress.read().elapsed, reading.elapsed, "the clock stops when all is there");
     }
 
