@@ -52,6 +52,8 @@ fn access_taken_away_in_a_shared_download_fails_only_its_owner() {
         stall_half_way(&registry, &model, size);
         let ada = in_background(&node.plugin(), &ADA.request(&node, &registry, &model.attributes()));
         assert!(registry.faults().until_stalled(1, LIMIT).await);
+        // What is still on its way when its owner leaves is fetched again.
+        node.fetched(size / 2 - MIB).await;
         let carols = CAROL.request(&node, &registry, &model.attributes());
         let carol = in_background(&node.plugin(), &carols);
         joined(&registry, CAROL).await;
@@ -106,6 +108,8 @@ fn the_owner_of_the_first_source_leaves_and_the_other_finishes_alone() {
         let adas = ADA.request(&node, &registry, &model.attributes());
         let ada = in_background(&node.plugin(), &adas);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
+        // What is still on its way when its owner leaves is fetched again.
+        node.fetched(size / 2 - MIB).await;
         let carol = in_background(&node.plugin(), &CAROL.request(&node, &registry, &model.attributes()));
         joined(&registry, CAROL).await;
         let before = registry.traffic().requests().len();
