@@ -38,9 +38,11 @@ pub(crate) enum Ended {
     Interrupted,
 }
 
-/// What a run has made so far, besides its namespaces.
+/// What a run has made so far.
 #[derive(Default)]
 pub(crate) struct Made<'a> {
+    /// Namespaces and what is in them, at least some of it.
+    pub(crate) begun: bool,
     /// The chart; from the moment on in which helm is started.
     pub(crate) install: Option<Install<'a>>,
     /// The plugin, as soon as it was found.
@@ -147,6 +149,7 @@ async fn set_up<'a>(
 ) -> Result<Stage> {
     let version = world.version().await?;
     println!("Kubernetes {}.{}, run {}, image {image}", version.0, version.1, world.run);
+    made.begun = true;
     world.make_namespaces().await?;
     let registry =
         Registry::reserve(&world.client, &world.namespace, &world.run, arguments.registry_ip).await?;
@@ -232,6 +235,9 @@ fn not_played(scenarios: &[Scenario], stopped: &Stopped, record: &mut Record) {
 
 /// Tells what is there where that is wanted, and takes everything away unless it shall be kept.
 async fn end(arguments: &Arguments, world: &World, made: &Made<'_>, tell: bool) -> Option<Row> {
+    if !made.begun {
+        return None;
+    }
     if tell {
         let plugin = made.plugin.as_ref().map_or(arguments.plugin_namespace.as_str(), Plugin::namespace);
         let namespaces = [world.namespace.as_str(), &world.restricted(), plugin];

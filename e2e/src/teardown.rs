@@ -59,24 +59,24 @@ mod tests {
     use crate::api_server::{ApiServer, list};
     use crate::plugin::Plugin;
 
-    /// Answers the calls of a teardown in which nothing of the run is there but these pods.
+    /// Answers the calls of a teardown in which nothing of the run is left but a namespace with these pods.
     async fn serve(server: &ApiServer, pods: &[Value]) {
         for path in ["/api/v1/namespaces", "/api/v1/persistentvolumes", "/api/v1/persistentvolumes"] {
             server.expect("GET", path).await.answer(200, &list("List", &[]));
         }
         let classes = server.expect("GET", "/apis/storage.k8s.io/v1/storageclasses").await;
         classes.answer(200, &list("List", &[]));
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "e2e" } });
+        server.expect("GET", "/api/v1/namespaces").await.answer(200, &list("NamespaceList", &[namespace]));
         let own = server.expect("GET", "/api/v1/namespaces/e2e/pods").await;
         own.answer(200, &list("PodList", pods));
-        let restricted = server.expect("GET", "/api/v1/namespaces/e2e-restricted/pods").await;
-        restricted.answer(200, &list("PodList", &[]));
     }
 
     #[tokio::test]
     async fn the_plugin_stays_as_long_as_pods_of_the_run_are_left() {
         let server = ApiServer::new();
         let world = World { client: server.client(), namespace: "e2e".into(), run: "r1".into() };
-        let made = Made { plugin: Some(Plugin::for_tests(server.client())), install: None };
+        let made = Made { plugin: Some(Plugin::for_tests(server.client())), ..Made::default() };
         let pods = [json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "stuck" } })];
         let (row, ()) = tokio::join!(take_away(&world, &made), serve(&server, &pods));
         let Verdict::Failed(why) = row.verdict else { panic!("{:?}", row.verdict) };
@@ -88,7 +88,7 @@ mod tests {
     async fn a_plugin_that_was_there_before_loses_the_mark_of_the_run() {
         let server = ApiServer::new();
         let world = World { client: server.client(), namespace: "e2e".into(), run: "r1".into() };
-        let made = Made { plugin: Some(Plugin::for_tests(server.client())), install: None };
+        let made = Made { plugin: Some(Plugin::for_tests(server.client())), ..Made::default() };
         let (row, ()) = tokio::join!(take_away(&world, &made), async {
             serve(&server, &[]).await;
             let daemonset = "/apis/apps/v1/namespaces/system/daemonsets/stowage-node";

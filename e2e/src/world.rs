@@ -97,11 +97,14 @@ impl World {
         Ok(())
     }
 
-    /// The pods that are left in the namespaces of the run.
+    /// The pods that are left in the namespaces of the run, where these are left.
     pub(crate) async fn pods_left(&self) -> Result<Vec<String>> {
+        let own = ListParams::default().labels(&format!("{}={}", labels::RUN, self.run));
+        let namespaces = Api::<Namespace>::all(self.client.clone()).list(&own).await;
+        let namespaces = namespaces.context("cannot list the namespaces that are left")?.items;
         let mut left = Vec::new();
-        for namespace in [&self.namespace, &self.restricted()] {
-            let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        for namespace in namespaces.into_iter().filter_map(|namespace| namespace.metadata.name) {
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
             let pods =
                 pods.list(&ListParams::default()).await.context("cannot list the pods that are left")?;
             left.extend(pods.items.into_iter().filter_map(|pod| pod.metadata.name));
@@ -222,11 +225,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pods_that_are_left_are_found_in_both_namespaces() {
+    async fn pods_that_are_left_are_found_in_the_namespaces_that_the_run_made() {
         let server = ApiServer::new();
         let world = world(&server);
         let (left, ()) = tokio::join!(world.pods_left(), async {
-            for namespace in ["e2e", "e2e-restricted"] {
+            let both = ["e2e", "e2e-restricted"];
+            let call = server.expect("GET", "/api/v1/namespaces").await;
+            assert!(call.query().contains("e2e-run%3Dr1"), "{}", call.query());
+            call.answer(200, &list("NamespaceList", &both.map(|name| named("Namespace", name))));
+            for namespace in both {
                 let call = server.expect("GET", &format!("/api/v1/namespaces/{namespace}/pods")).await;
                 call.answer(200, &list("PodList", &[named("Pod", namespace)]));
             }
