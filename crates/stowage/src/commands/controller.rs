@@ -55,24 +55,39 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
             "nothing is left to do with --csi=false and no CachedArtifacts; leave one of the flags out"
         )));
     }
-    // The first to end: told to stop, or a part that cannot go on.
-    let (first, _, others) = futures::future::select_all(parts).await;
+    until_ended(parts, async { drop(admin.await) }, &stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the stop, or for a part that cannot go on; then for all others, so long as they may take.
+async fn until_ended(
+    parts: Vec<JoinHandle<Result<(), Failure>>>,
+    admin: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut working = futures::future::select_all(parts);
+    let (first, others) = tokio::select! {
+        (ended, _, others) = &mut working => (Some(ended), others),
+        () = stop.cancelled() => (None, working.into_inner()),
+    };
     stop.cancel();
     let rest = async {
         for other in others {
             other.await.context("a part of the controller died")??;
         }
-        let _ = admin.await;
+        admin.await;
         Ok(())
     };
     let rest: Result<Result<(), Failure>, _> = tokio::time::timeout(GRACE, rest).await;
-    first.context("a part of the controller died")??;
+    if let Some(first) = first {
+        first.context("a part of the controller died")??;
+    }
     if let Ok(ended) = rest {
         ended?;
     } else {
         tracing::warn!("some work did not end within {} s of the stop", GRACE.as_secs());
     }
-    tracing::info!("stopped");
     Ok(())
 }
 
@@ -248,6 +263,34 @@ mod tests {
         assert_eq!(merged.registry.hosts_roots(), [std::path::PathBuf::from("/a")]);
         assert!(!policy(&args(&[]).with_file().unwrap()).require_digest);
         assert!(policy(&args(&["--require-digest"])).require_digest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_holds_the_stop_up_for_twenty_seconds() {
+        let endless = || tokio::spawn(std::future::pending());
+        for parts in [vec![endless()], vec![endless(), endless()]] {
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let began = tokio::time::Instant::now();
+            let ended = tokio::time::timeout(GRACE * 2, until_ended(parts, async {}, &stop)).await;
+            assert!(matches!(ended, Ok(Ok(()))));
+            assert!(began.elapsed() >= GRACE && began.elapsed() < GRACE * 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_fails_stops_the_others_and_is_the_answer() {
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let parts = vec![
+            tokio::spawn(async { Err(wiring::configuration(anyhow!("no"))) }),
+            tokio::spawn(async move {
+                told.cancelled().await;
+                Ok(())
+            }),
+        ];
+        let ended = until_ended(parts, async {}, &stop).await;
+        assert!(matches!(ended, Err(Failure::Configuration(_))) && stop.is_cancelled());
     }
 
     #[test]
