@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use stowage_artifact::{AttributeError, VolumeAttributes};
-use stowage_csi_proto::csi::v1::volume_capability::{AccessType, access_mode::Mode};
+use stowage_csi_plugin::{CapabilityError, check_capability};
 use stowage_csi_proto::csi::v1::{NodePublishVolumeRequest, VolumeCapability};
 use stowage_volumes::{Access, Progress, PublishRequest};
 use tonic::{Code, Status};
@@ -12,24 +12,13 @@ use tonic::{Code, Status};
 use crate::context::{self, Context, Pod};
 use crate::credentials::{Question, UsedAnswer};
 
-/// Mount flags that change nothing on a read-only volume.
-const MOUNT_FLAGS: [&str; 2] = ["ro", "noatime"];
-
 /// Why a request is refused before anything is looked at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArgumentError {
     #[error("the request has no {0}; kubelet always sends one")]
     Missing(&'static str),
-    #[error("the request has no access {0}; kubelet always sends one")]
-    MissingAccess(&'static str),
-    #[error("block access is not supported: an artifact is files; use volumeMode Filesystem")]
-    Block,
-    #[error("access mode {0} lets several nodes write; volumes are read-only, use ReadOnlyMany")]
-    Writers(&'static str),
-    #[error("mount flag `{0}` is not supported on a read-only volume; leave it out")]
-    MountFlag(String),
-    #[error("file system type `{0}` cannot be chosen; leave fsType out")]
-    FsType(String),
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
     #[error("target path {0} is not an absolute path without `..`")]
     TargetPath(PathBuf),
     #[error("target path {0} is not in the directory of the pod {1} that the volume is for")]
@@ -41,15 +30,17 @@ pub(crate) enum ArgumentError {
 impl From<ArgumentError> for Status {
     fn from(error: ArgumentError) -> Self {
         let code = match error {
+            ArgumentError::Capability(CapabilityError::Writers(_)) => Code::FailedPrecondition,
             ArgumentError::Missing(_)
-            | ArgumentError::MissingAccess(_)
-            | ArgumentError::Block
-            | ArgumentError::MountFlag(_)
-            | ArgumentError::FsType(_)
+            | ArgumentError::Capability(
+                CapabilityError::Missing(_)
+                | CapabilityError::Block
+                | CapabilityError::MountFlag(_)
+                | CapabilityError::FsType(_),
+            )
             | ArgumentError::TargetPath(_)
             | ArgumentError::ForeignPod(..)
             | ArgumentError::Attributes(_) => Code::InvalidArgument,
-            ArgumentError::Writers(_) => Code::FailedPrecondition,
         };
         Self::new(code, error.to_string())
     }
@@ -101,28 +92,7 @@ pub(crate) fn target_path(path: String) -> Result<PathBuf, ArgumentError> {
 /// Checks the capability; its words go into the record, so that another one at the same target is a conflict.
 fn capability(capability: Option<&VolumeCapability>) -> Result<String, ArgumentError> {
     let capability = capability.ok_or(ArgumentError::Missing("volume_capability"))?;
-    let mount = match capability.access_type.as_ref().ok_or(ArgumentError::MissingAccess("type"))? {
-        AccessType::Block(_) => return Err(ArgumentError::Block),
-        AccessType::Mount(mount) => mount,
-    };
-    let mode = capability.access_mode.as_ref().ok_or(ArgumentError::MissingAccess("mode"))?.mode();
-    match mode {
-        Mode::Unknown => return Err(ArgumentError::MissingAccess("mode")),
-        Mode::MultiNodeSingleWriter | Mode::MultiNodeMultiWriter => {
-            return Err(ArgumentError::Writers(mode.as_str_name()));
-        }
-        Mode::SingleNodeWriter
-        | Mode::SingleNodeReaderOnly
-        | Mode::MultiNodeReaderOnly
-        | Mode::SingleNodeSingleWriter
-        | Mode::SingleNodeMultiWriter => {}
-    }
-    if let Some(flag) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
-        return Err(ArgumentError::MountFlag(flag.clone()));
-    }
-    if !mount.fs_type.is_empty() {
-        return Err(ArgumentError::FsType(mount.fs_type.clone()));
-    }
+    let mode = check_capability(capability)?;
     Ok(format!("mount/{}", mode.as_str_name()))
 }
 
@@ -137,7 +107,8 @@ fn own_pod(pod: &Pod, target: &Path) -> Result<(), ArgumentError> {
 
 #[cfg(test)]
 mod tests {
-    use stowage_csi_proto::csi::v1::volume_capability::{AccessMode, BlockVolume, MountVolume};
+    use stowage_csi_proto::csi::v1::volume_capability::access_mode::Mode;
+    use stowage_csi_proto::csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 
     use super::*;
 

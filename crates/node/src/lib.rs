@@ -20,7 +20,6 @@ mod status;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use stowage_csi_socket as socket;
 use stowage_telemetry::{Health, Metrics};
 use stowage_volumes::Volumes;
 
@@ -34,8 +33,8 @@ pub use events::Events;
 pub use identity::IdentityService;
 pub use node_service::NodeService;
 pub use registration::{Registration, RegistrationOptions};
-pub use server::{ServeError, serve};
-pub use socket::{OwnedSocket, SocketError};
+pub use server::serve;
+pub use stowage_csi_plugin::{OwnedSocket, ServeError, SocketError};
 
 /// The driver's name in Kubernetes objects, unless the administrator chooses another one.
 pub const DRIVER_NAME: &str = "csi.stowage.dev";

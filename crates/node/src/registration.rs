@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use stowage_csi_plugin::{OwnedSocket, SocketError};
 use stowage_csi_proto::pluginregistration::registration_server::{
     Registration as RegistrationRpc, RegistrationServer,
 };
@@ -21,8 +22,6 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-
-use crate::socket::{OwnedSocket, SocketError};
 
 /// What kubelet calls a CSI driver.
 const PLUGIN_TYPE: &str = "CSIPlugin";

@@ -1,113 +1,45 @@
-//! Which ways of using a volume there are: mounted, and never written by several nodes.
+//! The capabilities that a call lists.
 
+use stowage_csi_plugin::check_capability;
 use stowage_csi_proto::csi::v1::VolumeCapability;
-use stowage_csi_proto::csi::v1::volume_capability::{AccessType, access_mode::Mode};
 
-/// Mount flags that change nothing on a read-only volume.
-const MOUNT_FLAGS: [&str; 2] = ["ro", "noatime"];
-
-/// Why a capability is refused.
+/// Why a list of capabilities is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CapabilityError {
     #[error("the request has no volume capabilities; the provisioner always sends some")]
     None,
-    #[error("a volume capability has no access {0}; the provisioner always sends one")]
-    Missing(&'static str),
-    #[error("block access is not supported: an artifact is files; use volumeMode Filesystem")]
-    Block,
-    #[error("access mode {0} lets several nodes write; volumes are read-only, use ReadOnlyMany")]
-    Writers(&'static str),
-    #[error("mount flag `{0}` is not supported on a read-only volume; leave it out of mountOptions")]
-    MountFlag(String),
-    #[error(
-        "file system type `{0}` cannot be chosen; leave csi.storage.k8s.io/fstype out of the StorageClass"
-    )]
-    FsType(String),
+    #[error(transparent)]
+    Unsupported(#[from] stowage_csi_plugin::CapabilityError),
 }
 
-/// Refuses a list in which one cannot be had (`csi.md`, "Codes of the controller", access modes).
+/// Refuses a list in which one cannot be had.
 pub(crate) fn check(capabilities: &[VolumeCapability]) -> Result<(), CapabilityError> {
     if capabilities.is_empty() {
         return Err(CapabilityError::None);
     }
-    capabilities.iter().try_for_each(one)
-}
-
-fn one(capability: &VolumeCapability) -> Result<(), CapabilityError> {
-    let mount = match capability.access_type.as_ref().ok_or(CapabilityError::Missing("type"))? {
-        AccessType::Block(_) => return Err(CapabilityError::Block),
-        AccessType::Mount(mount) => mount,
-    };
-    let mode = capability.access_mode.as_ref().ok_or(CapabilityError::Missing("mode"))?.mode();
-    match mode {
-        Mode::Unknown => return Err(CapabilityError::Missing("mode")),
-        Mode::MultiNodeSingleWriter | Mode::MultiNodeMultiWriter => {
-            return Err(CapabilityError::Writers(mode.as_str_name()));
-        }
-        Mode::SingleNodeWriter
-        | Mode::SingleNodeReaderOnly
-        | Mode::MultiNodeReaderOnly
-        | Mode::SingleNodeSingleWriter
-        | Mode::SingleNodeMultiWriter => {}
-    }
-    if let Some(flag) = mount.mount_flags.iter().find(|flag| !MOUNT_FLAGS.contains(&flag.as_str())) {
-        return Err(CapabilityError::MountFlag(flag.clone()));
-    }
-    if !mount.fs_type.is_empty() {
-        return Err(CapabilityError::FsType(mount.fs_type.clone()));
+    for capability in capabilities {
+        check_capability(capability)?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use stowage_csi_proto::csi::v1::volume_capability::{AccessMode, BlockVolume, MountVolume};
+    use stowage_csi_plugin::CapabilityError as Reason;
+    use stowage_csi_proto::csi::v1::volume_capability::access_mode::Mode;
+    use stowage_csi_proto::csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 
     use super::*;
 
-    fn capability(mode: Mode, mount: MountVolume) -> VolumeCapability {
-        VolumeCapability {
-            access_mode: Some(AccessMode { mode: mode.into() }),
-            access_type: Some(AccessType::Mount(mount)),
-        }
-    }
-
-    #[test]
-    fn every_mode_but_writers_on_several_nodes_is_accepted() {
-        for mode in [
-            Mode::SingleNodeWriter,
-            Mode::SingleNodeReaderOnly,
-            Mode::MultiNodeReaderOnly,
-            Mode::SingleNodeSingleWriter,
-            Mode::SingleNodeMultiWriter,
-        ] {
-            assert_eq!(check(&[capability(mode, MountVolume::default())]), Ok(()), "{mode:?}");
-        }
-        for mode in [Mode::MultiNodeSingleWriter, Mode::MultiNodeMultiWriter] {
-            let refused = check(&[capability(mode, MountVolume::default())]);
-            assert_eq!(refused, Err(CapabilityError::Writers(mode.as_str_name())));
-        }
-    }
-
     #[test]
     fn one_bad_capability_refuses_the_list() {
-        let good = capability(Mode::MultiNodeReaderOnly, MountVolume::default());
-        let flags = |flag: &str| MountVolume { mount_flags: vec![flag.to_owned()], ..MountVolume::default() };
-        assert_eq!(check(&[capability(Mode::MultiNodeReaderOnly, flags("noatime"))]), Ok(()));
-        let ext4 = MountVolume { fs_type: "ext4".to_owned(), ..MountVolume::default() };
-        for (bad, expected) in [
-            (VolumeCapability::default(), CapabilityError::Missing("type")),
-            (VolumeCapability { access_mode: None, ..good.clone() }, CapabilityError::Missing("mode")),
-            (capability(Mode::Unknown, MountVolume::default()), CapabilityError::Missing("mode")),
-            (
-                VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})), ..good.clone() },
-                CapabilityError::Block,
-            ),
-            (capability(Mode::MultiNodeReaderOnly, flags("rw")), CapabilityError::MountFlag("rw".to_owned())),
-            (capability(Mode::MultiNodeReaderOnly, ext4), CapabilityError::FsType("ext4".to_owned())),
-        ] {
-            assert_eq!(check(&[good.clone(), bad]), Err(expected));
-        }
+        let good = VolumeCapability {
+            access_mode: Some(AccessMode { mode: Mode::MultiNodeReaderOnly.into() }),
+            access_type: Some(AccessType::Mount(MountVolume::default())),
+        };
+        let block = VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})), ..good.clone() };
+        assert_eq!(check(std::slice::from_ref(&good)), Ok(()));
+        assert_eq!(check(&[good, block]), Err(Reason::Block.into()));
         assert_eq!(check(&[]), Err(CapabilityError::None));
     }
 }

@@ -163,6 +163,7 @@ pub(crate) fn label<T>(result: &Result<T, ControllerError>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use stowage_artifact::{AttributeError, Digest, LayoutError, ManifestError, PolicyError, SelectError};
+    use stowage_csi_plugin::CapabilityError as Unsupported;
 
     use super::*;
     use crate::csi::memory::Memory;
@@ -233,11 +234,11 @@ mod tests {
             (ControllerError::ContentSource, invalid),
             (ControllerError::MutableParameters, invalid),
             (CapabilityError::None.into(), invalid),
-            (CapabilityError::Missing("mode").into(), invalid),
-            (CapabilityError::Block.into(), invalid),
-            (CapabilityError::Writers("MULTI_NODE_MULTI_WRITER").into(), invalid),
-            (CapabilityError::MountFlag(text()).into(), invalid),
-            (CapabilityError::FsType(text()).into(), invalid),
+            (CapabilityError::Unsupported(Unsupported::Missing("mode")).into(), invalid),
+            (CapabilityError::Unsupported(Unsupported::Block).into(), invalid),
+            (CapabilityError::Unsupported(Unsupported::Writers("MULTI_NODE_MULTI_WRITER")).into(), invalid),
+            (CapabilityError::Unsupported(Unsupported::MountFlag(text())).into(), invalid),
+            (CapabilityError::Unsupported(Unsupported::FsType(text())).into(), invalid),
             (CapacityError::NoRange { required: 2, limit: 1 }.into(), invalid),
             (CapacityError::TooLarge { size: 2, limit: 1 }.into(), Code::OutOfRange),
             (ParameterError::Syntax { key: text(), part: text() }.into(), invalid),

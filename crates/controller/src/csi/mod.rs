@@ -18,7 +18,8 @@ mod server;
 pub use controller_service::ControllerService;
 pub use identity::IdentityService;
 pub use provisioner::{Provisioner, ProvisionerOptions};
-pub use server::{ServeError, serve};
+pub use server::serve;
+pub use stowage_csi_plugin::ServeError;
 
 /// The key of a volume's context that keeps what the claim asked for, beside the pin that `reference` becomes.
 pub(crate) const REQUESTED_REFERENCE: &str = "requestedReference";
