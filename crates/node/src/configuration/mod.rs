@@ -223,7 +223,8 @@ pub enum ErofsBacking {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PolicySection {
-    /// Only references whose `registry/repository` matches one of these globs; `*` matches across `/`. All by default;
+    /// Only references whose `registry/repository` one of these globs covers. The part up to the first `/` is for the
+    /// registry's host; in what follows `*` matches across `/`; without a `/` a glob is for hosts alone. All by default;
     /// an empty list is refused.
     #[schemars(length(min = 1), extend("x-reloadable" = true))]
     pub allowed_registries: Option<Vec<String>>,
