@@ -14,7 +14,7 @@ use kube::Resource as _;
 use stowage_artifact::VolumeAttributes;
 
 use super::{MANAGER, PrefetchOptions};
-use crate::crd::CachedArtifact;
+use crate::crd::{CachedArtifact, CachedArtifactSpec};
 use crate::names::{
     ARTIFACT_LABEL, COMPONENT_LABEL, DIGEST_ANNOTATION, DIGEST_LABEL, NAME_LABEL, VOLUME_LABEL,
     artifact_label, daemon_set, digest_label, volume_label,
@@ -102,6 +102,13 @@ pub(crate) fn wanted(
     }
 }
 
+/// The nodes that are meant; the plugin is on those with Linux, and where it is not, no pod of ours can start.
+fn node_selector(spec: &CachedArtifactSpec) -> BTreeMap<String, String> {
+    let mut labels = spec.node_selector.clone();
+    labels.entry("kubernetes.io/os".to_owned()).or_insert_with(|| "linux".to_owned());
+    labels
+}
+
 /// A pod that passes the restricted Pod Security Standard.
 fn pod(artifact: &CachedArtifact, volume: BTreeMap<String, String>, options: &PrefetchOptions) -> PodSpec {
     let spec = &artifact.spec;
@@ -131,7 +138,7 @@ fn pod(artifact: &CachedArtifact, volume: BTreeMap<String, String>, options: &Pr
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(1),
-        node_selector: Some(spec.node_selector.clone()).filter(|labels| !labels.is_empty()),
+        node_selector: Some(node_selector(spec)),
         tolerations: Some(spec.tolerations.clone()).filter(|list| !list.is_empty()),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),

@@ -205,7 +205,7 @@ async fn a_new_object_gets_a_daemon_set_that_is_pinned_and_restricted() {
     let pod = &template["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["terminationGracePeriodSeconds"], 1);
-    assert_eq!(pod["nodeSelector"], json!({ "gpu": "yes" }));
+    assert_eq!(pod["nodeSelector"], json!({ "gpu": "yes", "kubernetes.io/os": "linux" }));
     assert_eq!(pod["tolerations"][0]["key"], "gpu");
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");

@@ -74,13 +74,17 @@ async fn a_secret_that_cannot_be_decoded_stays_out_of_logs_and_status() {
     let object = object(with_secret(&registry.reference("models/llama", "v1")), None);
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
-    let (step, mut server) = Stepped::start(object.clone(), &["team"]);
-    let broken = json!({ "metadata": { "name": "pull" }, "data": "hunter2" });
-    server.answer(Method::GET, SECRET, 200, broken).await;
-    let (status, _) = told(&mut server, &object, 2).await;
-    step.end(server).await.unwrap();
-    assert_eq!(condition(&status, "Resolved")["reason"], "InvalidSecret");
-    assert!(!status.to_string().contains("hunter2"));
+    // Twice: other tests run beside this one, and what they make known to tracing while a subscriber comes may miss it.
+    for _ in 0..2 {
+        tracing::callsite::rebuild_interest_cache();
+        let (step, mut server) = Stepped::start(object.clone(), &["team"]);
+        let broken = json!({ "metadata": { "name": "pull" }, "data": "hunter2" });
+        server.answer(Method::GET, SECRET, 200, broken).await;
+        let (status, _) = told(&mut server, &object, 2).await;
+        step.end(server).await.unwrap();
+        assert_eq!(condition(&status, "Resolved")["reason"], "InvalidSecret");
+        assert!(!status.to_string().contains("hunter2"));
+    }
     let written = log.0.lock().unwrap().join("\n");
     assert!(written.contains("InvalidSecret"), "the log was not read");
     assert!(!written.contains("hunter2"), "{written}");
