@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 use stowage_artifact::Digest;
 use stowage_testkit::kubelet::{Pod, PublishRequest};
-use stowage_testkit::registry::{At, Fault, Target};
 
+use super::stalls::{go_on, nobody_reads, stall_at};
 use super::{Model, in_background, publication, publish};
 use crate::harness::{LIMIT, Node, digest_of, scene, until};
 
@@ -33,8 +33,7 @@ fn a_killed_download_loses_at_most_one_mebibyte_a_connection() {
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
         // Every connection stops in the middle of its part, half a mebibyte after the last full one.
         for part in 0..CONNECTIONS {
-            let at = At::Blob(part * PART + 4 * MIB + MIB / 2);
-            registry.faults().next(1, Target::Digest(model.file.clone()), Fault::Stall(at));
+            stall_at(&registry, &model.file, part * PART + 4 * MIB + MIB / 2);
         }
         let call = in_background(&node.plugin(), &request);
         assert!(registry.faults().until_stalled(CONNECTIONS as usize, LIMIT).await);
@@ -43,7 +42,8 @@ fn a_killed_download_loses_at_most_one_mebibyte_a_connection() {
         assert!(call.await.unwrap().is_err());
         assert_eq!(registry.bytes_served(&model.file), CONNECTIONS * (4 * MIB + MIB / 2));
 
-        registry.faults().release();
+        nobody_reads(&registry).await;
+        go_on(&registry);
         node.start().await;
         publish(&node, &request).await;
         let served = registry.bytes_served(&model.file);

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use stowage_testkit::kubelet::{Pod, Publication, PublishRequest};
-use stowage_testkit::registry::{At, Fault, Registry, Target};
 use tonic::Code;
 
+use super::stalls::{go_on, nobody_reads, stall_at};
 use super::{Model, code, in_background, publication, publish};
 use crate::harness::{LIMIT, Node, digest_of, mount_id, scene};
 
@@ -15,11 +15,6 @@ const SIZE: u64 = 12 * MIB;
 const HALF: u64 = SIZE / 2;
 /// An answer that waits for no download, on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
-
-/// Lets the download of a model stop at a byte, until it is released.
-fn stall_at(registry: &Registry, model: &Model, byte: u64) {
-    registry.faults().next(1, Target::Digest(model.file.clone()), Fault::Stall(At::Blob(byte)));
-}
 
 #[test]
 fn a_published_volume_is_published_again_without_a_request_or_a_mount() {
@@ -190,10 +185,11 @@ fn a_download_outlives_the_call_and_the_next_call_joins_it() {
         let node = scene.node().registry(&registry).publish_wait(1).one_connection().start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, HALF);
+        // Slow, and never so slow that the connection makes way for another one.
+        registry.set_rate(Some(MIB));
 
         assert_eq!(code(plugin.publish(&request).await), Code::DeadlineExceeded);
-        node.fetched(HALF - MIB).await;
+        node.fetched(MIB).await;
         let status = plugin.publish(&request).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         // How far it is and who is being waited for, for whoever reads the pod's events.
@@ -201,7 +197,7 @@ fn a_download_outlives_the_call_and_the_next_call_joins_it() {
         assert!(status.message().contains(&model.reference), "{status}");
         assert!(node.mounts().is_empty());
 
-        registry.faults().release();
+        registry.set_rate(None);
         publish(&node, &request).await;
         assert_eq!(digest_of(&request.target.join("model.bin")), model.file);
         assert_eq!(registry.bytes_served(&model.file), SIZE);
@@ -216,7 +212,7 @@ fn a_pods_deletion_never_waits_for_its_download() {
         let node = scene.node().registry(&registry).one_connection().start().await;
         let plugin = node.plugin();
         let request = plugin.inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, HALF);
+        stall_at(&registry, &model.file, HALF);
         let waiting = in_background(&plugin, &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         node.fetched(HALF - MIB).await;
@@ -228,7 +224,8 @@ fn a_pods_deletion_never_waits_for_its_download() {
         node.nothing_left_but(&["ingest"]).await;
 
         // The bytes stay: another pod fetches only the others.
-        registry.faults().release();
+        nobody_reads(&registry).await;
+        go_on(&registry);
         let other = plugin.inline(&Pod::new("team", "web-1"), "model", &model.attributes());
         publish(&node, &other).await;
         assert_eq!(digest_of(&other.target.join("model.bin")), model.file);
@@ -248,7 +245,7 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
         publish(&node, &mounted).await;
         let mount = mount_id(&mounted.target);
         let request = node.plugin().inline(&Pod::new("team", "web-1"), "model", &model.attributes());
-        stall_at(&registry, &model, HALF);
+        stall_at(&registry, &model.file, HALF);
         let waiting = in_background(&node.plugin(), &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         // The count has the other volume's bytes too: of these, all but a mebibyte are on the disk.
@@ -265,7 +262,8 @@ fn a_stopped_plugin_answers_at_once_and_goes_on_where_it_was() {
         assert_eq!(mount_id(&mounted.target), mount);
         assert_eq!(digest_of(&mounted.target.join("model.bin")), ready.file);
 
-        registry.faults().release();
+        nobody_reads(&registry).await;
+        go_on(&registry);
         node.start().await;
         publish(&node, &request).await;
         assert_eq!(digest_of(&request.target.join("model.bin")), model.file);
@@ -282,20 +280,20 @@ fn an_abandoned_download_stops_and_keeps_its_bytes() {
         let model = Model::push(&registry, "team/model", "v1", 1, SIZE);
         let node = scene.node().registry(&registry).interest(1).one_connection().start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, HALF);
+        stall_at(&registry, &model.file, HALF);
         let waiting = in_background(&node.plugin(), &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         node.fetched(HALF - MIB).await;
         // Kubelet is gone, and its pod with it.
         waiting.abort();
 
-        assert!(registry.traffic().until(LIMIT, |traffic| traffic.open_downloads() == 0).await);
+        nobody_reads(&registry).await;
         node.until_count("stowage_flights", |count| count == 0).await;
         node.nothing_left_but(&["ingest"]).await;
         let kept: Vec<_> =
             node.files("ingest").iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
         assert_eq!(kept, ["data", "journal"]);
-        registry.faults().release();
+        go_on(&registry);
         publish(&node, &request).await;
         let served = registry.bytes_served(&model.file);
         assert!(served <= SIZE + MIB, "{served} bytes were served of {SIZE}");
@@ -315,11 +313,11 @@ fn a_tag_is_resolved_once_in_a_volumes_life() {
         let shows = |request: &PublishRequest| digest_of(&request.target.join("model.bin"));
         let first = volume(&node, "first", "Always");
         // The tag moves while the first volume still waits for its bytes.
-        stall_at(&registry, &old, MIB / 2);
+        stall_at(&registry, &old.file, MIB / 2);
         assert_eq!(code(node.plugin().publish(&first).await), Code::DeadlineExceeded);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         let new = Model::push(&registry, "team/model", "v1", 2, MIB);
-        registry.faults().release();
+        go_on(&registry);
         publish(&node, &first).await;
         assert_eq!(shows(&first), old.file);
 
@@ -430,10 +428,10 @@ fn the_same_publish_twice_at_once_is_one_mount() {
         let model = Model::push(&registry, "team/model", "v1", 1, 4 * MIB);
         let node = scene.node().registry(&registry).one_connection().start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, MIB);
+        stall_at(&registry, &model.file, MIB);
         let calls: Vec<_> = (0..8).map(|_| in_background(&node.plugin(), &request)).collect();
         assert!(registry.faults().until_stalled(1, LIMIT).await);
-        registry.faults().release();
+        go_on(&registry);
         for call in calls {
             call.await.unwrap().unwrap();
         }
@@ -456,11 +454,11 @@ fn the_plugin_says_when_it_is_ready_and_what_it_did() {
         assert_eq!(node.http("/readyz").await, (200, "ok\n".to_owned()));
 
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "model", &model.attributes());
-        stall_at(&registry, &model, MIB);
+        stall_at(&registry, &model.file, MIB);
         assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         node.until_count("stowage_flights", |count| count == 1).await;
-        registry.faults().release();
+        go_on(&registry);
         let volume = publish(&node, &request).await;
         let second = node.plugin().inline(&Pod::new("team", "web-1"), "model", &model.attributes());
         let second = publish(&node, &second).await;

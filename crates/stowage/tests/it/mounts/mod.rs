@@ -11,6 +11,7 @@ mod hostile;
 mod kills;
 mod lifecycle;
 mod readonly;
+mod stalls;
 mod stopping;
 mod tenants;
 

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use stowage_testkit::registry::{At, Fault, Registry, Target};
+use stowage_testkit::registry::Registry;
 use tonic::Code;
 
 use super::providers::Plugin;
 use super::*;
 use crate::harness::{LIMIT, mount_id, scene, until};
+use crate::mounts::stalls::{go_on, stall_at};
 use crate::mounts::{code, in_background};
 
 /// An answer that waits for no plugin, on a slow machine.
@@ -51,7 +52,7 @@ fn a_download_goes_on_while_the_calls_for_it_find_no_credential() {
         let config = Config::new(&scene, &json!({ "credentials": { "providers": plugin.section() } }));
         let node =
             scene.node().registry(&registry).arg("--config", config.path()).publish_wait(1).start().await;
-        registry.faults().next(1, Target::Digest(model.file.clone()), Fault::Stall(At::Blob(2 * MIB)));
+        stall_at(&registry, &model.file, 2 * MIB);
         let request = volume(&node, "team", "default", &model.attributes());
         assert_eq!(code(node.plugin().publish(&request).await), Code::DeadlineExceeded);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
@@ -62,7 +63,7 @@ fn a_download_goes_on_while_the_calls_for_it_find_no_credential() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         let other = volume(&node, "team", "default", &model.attributes());
         refused_beside(&node, &other, Code::Unavailable, "`plugin`").await;
-        registry.faults().release();
+        go_on(&registry);
         served(&node, &request, &model).await;
         node.nothing_left().await;
     });

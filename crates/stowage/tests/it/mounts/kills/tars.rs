@@ -6,8 +6,9 @@ use stowage_artifact::{Algorithm, Digest};
 use stowage_testkit::artifacts::{BlobData, Packed, Tar, image};
 use stowage_testkit::kubelet::{Pod, PublishRequest};
 use stowage_testkit::namespace::loop_devices_beneath;
-use stowage_testkit::registry::{At, Fault, Registry, Target};
+use stowage_testkit::registry::Registry;
 
+use super::super::stalls::{go_on, nobody_reads, stall_at};
 use super::super::{in_background, publication, publish};
 use super::{MIB, Reader, SIZE, kill_and_repair};
 use crate::harness::{LIMIT, digest_of, scene, until};
@@ -56,15 +57,15 @@ fn a_killed_download_of_a_compressed_layer_goes_on_and_is_decoded_from_its_begin
         // One connection: where decoding is slow, another would be asked to help and fetch some bytes twice.
         let mut node = scene.node().registry(&registry).one_connection().start().await;
         let request = node.plugin().inline(&Pod::new("team", "web-0"), "rootfs", &rootfs.attributes());
-        let half = At::Blob(SIZE / 2 + MIB / 2);
-        registry.faults().next(1, Target::Digest(layer.clone()), Fault::Stall(half));
+        stall_at(&registry, &layer, SIZE / 2 + MIB / 2);
         let call = in_background(&node.plugin(), &request);
         assert!(registry.faults().until_stalled(1, LIMIT).await);
         node.fetched(SIZE / 2).await;
         node.kill9();
         assert!(call.await.unwrap().is_err());
 
-        registry.faults().release();
+        nobody_reads(&registry).await;
+        go_on(&registry);
         node.start().await;
         publish(&node, &request).await;
         let served = registry.bytes_served(&layer);
