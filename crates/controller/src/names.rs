@@ -84,8 +84,8 @@ mod tests {
         let labels = [
             of(&[("reference", "r/a@x")]),
             of(&[("reference", "r/a@y")]),
-            of(&[("reference", "r/a@x"), ("include", "a")]),
-            of(&[("reference", "r/a@x"), ("includ", "ea")]),
+            of(&[("reference", "r/a@x"), ("ab", "c")]),
+            of(&[("reference", "r/a@x"), ("a", "bc")]),
             of(&[("reference", "r/a@x"), ("subPath", "a")]),
         ];
         let different: std::collections::BTreeSet<&String> = labels.iter().collect();
